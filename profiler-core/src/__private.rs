@@ -1,0 +1,3 @@
+//! What the macros call; not a public interface.
+
+pub use crate::callsite::{CallSite, Name};

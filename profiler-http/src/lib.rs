@@ -1,0 +1,1 @@
+//! Serves the profiles of `profiler-core`.
