@@ -1,12 +1,16 @@
 //! In-process profiles for Rust, in the formats of Go's pprof.
 
 mod callsite;
+mod clock;
 mod config;
 mod error;
 mod kind;
 mod merge;
 mod profile;
 mod profiler;
+#[cfg_attr(profiler_native, path = "stack/mod.rs")]
+#[cfg_attr(not(profiler_native), path = "stack/unsupported.rs")]
+mod stack;
 mod sys;
 
 pub use config::{Config, LabelView, Rates, StackView, Symbols, View};

@@ -1,0 +1,116 @@
+//! What depends on the processor alone: registers, the cycle counter, the form of return addresses.
+
+#![allow(unsafe_code, reason = "registers and counters are read by assembly")]
+
+use std::arch::asm;
+
+/// The registers that a stack walk starts from and carries on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registers {
+    /// A return address: the instruction after a call.
+    pub(crate) pc: u64,
+    /// The stack pointer.
+    pub(crate) sp: u64,
+    /// The frame pointer, or whatever code without frame pointers keeps in that register.
+    pub(crate) fp: u64,
+}
+
+/// How far before its return address a call lies at the most probable: an address so far back is
+/// inside the call, which is what names the caller's line.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const CALL_LENGTH: u64 = 1;
+/// Every instruction of aarch64 has four bytes.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const CALL_LENGTH: u64 = 4;
+
+/// Returns the registers of the function that this is inlined into.
+///
+/// `pc` stands as if the function had just been returned to, like every other frame of a walk.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn registers() -> Registers {
+    let (pc, sp, fp): (u64, u64, u64);
+    // SAFETY: the block reads three registers and changes nothing else.
+    unsafe {
+        asm!(
+            "lea {pc}, [rip]",
+            "mov {sp}, rsp",
+            "mov {fp}, rbp",
+            pc = out(reg) pc, sp = out(reg) sp, fp = out(reg) fp,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    Registers { pc, sp, fp }
+}
+
+/// Returns the registers of the function that this is inlined into.
+///
+/// `pc` stands as if the function had just been returned to, like every other frame of a walk.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub(crate) fn registers() -> Registers {
+    let (pc, sp, fp): (u64, u64, u64);
+    // SAFETY: the block reads three registers and changes nothing else.
+    unsafe {
+        asm!(
+            "adr {pc}, . + 4",
+            "mov {sp}, sp",
+            "mov {fp}, x29",
+            pc = out(reg) pc, sp = out(reg) sp, fp = out(reg) fp,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    Registers { pc, sp, fp }
+}
+
+/// Returns the address without the signature that a processor with pointer authentication keeps in
+/// its upper bits. User addresses of both architectures have at most 48 bits.
+#[inline]
+pub(crate) const fn strip_pointer_authentication(address: u64) -> u64 {
+    if cfg!(target_arch = "aarch64") { address & 0x0000_ffff_ffff_ffff } else { address }
+}
+
+/// Returns the time stamp counter.
+///
+/// Not ordered against other instructions: some ten nanoseconds of them may still be under way,
+/// and a fence would double the price.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn cycle_counter() -> u64 {
+    // SAFETY: every x86_64 processor has the instruction; a system that forbids it to user code
+    // is not told to be steady, and then nobody reads the counter.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// Returns the virtual counter of the generic timer.
+#[cfg(target_arch = "aarch64")]
+#[inline]
+pub(crate) fn cycle_counter() -> u64 {
+    let count: u64;
+    // SAFETY: Linux lets user code read this register, and reading changes nothing.
+    unsafe {
+        asm!("mrs {count}, cntvct_el0", count = out(reg) count, options(nomem, nostack, preserves_flags));
+    }
+    count
+}
+
+/// Returns whether the processor promises one speed in every power state.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn counter_is_invariant() -> bool {
+    use std::arch::x86_64::__cpuid;
+
+    const POWER_MANAGEMENT: u32 = 0x8000_0007;
+    const INVARIANT_TSC: u32 = 1 << 8;
+    __cpuid(0x8000_0000).eax >= POWER_MANAGEMENT
+        && __cpuid(POWER_MANAGEMENT).edx & INVARIANT_TSC != 0
+}
+
+/// The architecture promises it.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const fn counter_is_invariant() -> bool {
+    true
+}
+
+/// The name of the counter among the kernel's clock sources.
+pub(crate) const CLOCK_SOURCE: &str =
+    if cfg!(target_arch = "aarch64") { "arch_sys_counter" } else { "tsc" };

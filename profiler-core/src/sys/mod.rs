@@ -1,22 +1,96 @@
 //! The platform contract: everything that depends on the operating system or the processor.
 //!
-//! The only folder with `cfg`s of platforms. Linux on x86_64 and aarch64 is served by `linux.rs`
-//! and `arch.rs`; everything else, and Linux under `--cfg profiler_unsupported`, compiles through
-//! `unsupported.rs`, where nothing native is known: stacks are empty and profiles are logical.
+//! Linux on x86_64 and aarch64 is served by `linux.rs` and `arch.rs`. Everything else, and Linux
+//! under `--cfg profiler_unsupported`, compiles through `unsupported.rs`, where nothing native is
+//! known: there are no native stacks, threads are taken to live for ever, and the clock is
+//! std's. Which it is, `build.rs` says once, as `cfg(profiler_native)`.
+//!
+//! Unless a function says otherwise it allocates nothing, keeps `errno`, and may be called in a
+//! signal handler.
 
-#[cfg(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(profiler_unsupported)
-))]
-#[path = "linux.rs"]
-mod platform;
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(profiler_unsupported)
-)))]
-#[path = "unsupported.rs"]
+#[cfg(profiler_native)]
+mod arch;
+#[cfg_attr(profiler_native, path = "linux.rs")]
+#[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
 
-pub(crate) use platform::*;
+#[cfg(profiler_native)]
+pub(crate) use arch::{CALL_LENGTH, Registers, registers, strip_pointer_authentication};
+
+/// The stack of one thread, as the kernel or libc tells it: lowest address and first one above.
+///
+/// Made only by [`stack_bounds`], so that what lies between a live stack pointer and the upper
+/// end can be read without a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StackBounds {
+    low: usize,
+    high: usize,
+}
+
+/// Returns `Ok` where native stacks, threads and modules are known, else the reason, as a
+/// sentence for users.
+pub(crate) fn supported() -> Result<(), &'static str> {
+    platform::supported()
+}
+
+/// Returns the kernel's number of the calling thread; elsewhere a number that no other thread of
+/// this process has had. A system call: keep the answer.
+pub(crate) fn thread_id() -> u32 {
+    platform::thread_id()
+}
+
+/// Returns false once the thread of this process is gone for certain.
+///
+/// Where that cannot be known every thread lives: what it owned is then never given to another.
+pub(crate) fn is_thread_alive(thread: u32) -> bool {
+    platform::is_thread_alive(thread)
+}
+
+/// Returns the name of a thread of this process. Allocates; not for signal handlers.
+pub(crate) fn thread_name(thread: u32) -> Option<String> {
+    platform::thread_name(thread)
+}
+
+/// Returns the bounds of the calling thread's stack, the main thread's too.
+///
+/// May allocate and, for the main thread, read a file: take them once, when the thread joins, and
+/// never in a signal handler.
+pub(crate) fn stack_bounds() -> Option<StackBounds> {
+    platform::stack_bounds()
+}
+
+/// Copies memory of this process, and returns false, leaving any content, if some of it is not
+/// mapped or not readable. Never faults; costs a system call.
+pub(crate) fn read_memory(address: usize, into: &mut [u8]) -> bool {
+    platform::read_memory(address, into)
+}
+
+/// Returns the text of `/proc/self/maps`, empty if it cannot be read. Allocates.
+pub(crate) fn memory_maps() -> String {
+    platform::memory_maps()
+}
+
+/// Returns nanoseconds of the monotonic clock since a point fixed for this process.
+#[inline]
+pub(crate) fn monotonic_nanoseconds() -> u64 {
+    platform::monotonic_nanoseconds()
+}
+
+/// Returns the processor's counter of time; meaningful only if [`cycle_counter_is_steady`].
+#[inline]
+pub(crate) fn cycle_counter() -> u64 {
+    platform::cycle_counter()
+}
+
+/// Returns whether the counter runs at one speed on every core and in every power state, and the
+/// kernel trusts it with its own clock. Reads a file; not for signal handlers.
+pub(crate) fn cycle_counter_is_steady() -> bool {
+    platform::cycle_counter_is_steady()
+}
+
+/// Has `handler` run in the child after each fork, where only the forking thread lives on.
+///
+/// There is one such handler; a second one is refused with false. Not for signal handlers.
+pub(crate) fn on_fork_child(handler: fn()) -> bool {
+    platform::on_fork_child(handler)
+}

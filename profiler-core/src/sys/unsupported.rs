@@ -1,11 +1,63 @@
-//! Every platform that has no file of its own.
+//! Every platform that has no file of its own: nothing native is known.
 
-/// Returns 0: threads have no number here.
-pub(crate) fn thread_id() -> u32 {
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use super::StackBounds;
+
+pub(super) fn supported() -> Result<(), &'static str> {
+    Err("native stacks and threads are known on Linux x86_64 and aarch64 only")
+}
+
+/// A counter: numbers are not used twice, so a number tells one thread for ever.
+pub(super) fn thread_id() -> u32 {
+    // Relaxed: only that each thread gets another number matters.
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    thread_local!(static ID: Cell<u32> = const { Cell::new(0) });
+    ID.with(|id| {
+        if id.get() == 0 {
+            id.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        id.get()
+    })
+}
+
+pub(super) const fn is_thread_alive(_: u32) -> bool {
+    true
+}
+
+pub(super) const fn thread_name(_: u32) -> Option<String> {
+    None
+}
+
+pub(super) const fn stack_bounds() -> Option<StackBounds> {
+    None
+}
+
+pub(super) const fn read_memory(_: usize, _: &mut [u8]) -> bool {
+    false
+}
+
+pub(super) const fn memory_maps() -> String {
+    String::new()
+}
+
+pub(super) fn monotonic_nanoseconds() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) const fn cycle_counter() -> u64 {
     0
 }
 
-/// Returns an empty text.
-pub(crate) fn memory_maps() -> String {
-    String::new()
+pub(super) const fn cycle_counter_is_steady() -> bool {
+    false
+}
+
+pub(super) const fn on_fork_child(_: fn()) -> bool {
+    false
 }
