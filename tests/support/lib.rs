@@ -1,1 +1,14 @@
-//! What the tests share.
+//! What the tests share: a decoder and a checker of profiles that owe nothing to the code under
+//! test, the real `go tool pprof`, a Go server as the oracle, and a small HTTP client.
+//!
+//! Everything here panics with a sentence when it cannot do its work: a test that cannot run has
+//! failed. `tests/run` prepares the Go toolchain that [`tool`] and [`oracle`] need.
+
+pub mod check;
+pub mod go;
+pub mod oracle;
+pub mod parked;
+pub mod pprof;
+pub mod server;
+pub mod tool;
+mod wire;
