@@ -1,10 +1,13 @@
 //! In-process profiles for Rust, in the formats of Go's pprof.
 
+mod buffer;
 mod callsite;
+mod capture;
 mod clock;
 mod config;
 mod error;
 mod kind;
+mod labels;
 mod merge;
 mod profile;
 mod profiler;
@@ -13,9 +16,12 @@ mod profiler;
 mod stack;
 mod sys;
 
+pub use capture::custom::{CustomProfile, Entry};
+pub use capture::wait::wait;
 pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
+pub use labels::{Labels, with_labels};
 pub use profile::{Profile, TopEntry};
 pub use profiler::{
     Stats, count, default_view, kinds, rates, set_rates, snapshot, snapshot_with, start, stats,

@@ -1,0 +1,12 @@
+//! What the application's threads write and a reader reads, without either waiting for the other.
+//!
+//! The protocols are told in `README.md` beside this file.
+
+pub(crate) mod emergency;
+pub(crate) mod opened;
+mod primitive;
+pub(crate) mod record;
+mod registry;
+pub(crate) mod tally;
+pub(crate) mod thread;
+pub(crate) mod tree;

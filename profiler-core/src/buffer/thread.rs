@@ -1,0 +1,436 @@
+//! What the profiler keeps of a thread: its span stack, its labels, what it waits for, its tally.
+//!
+//! The thread-local is one pointer without a destructor, so it can be read at any time of a
+//! thread's life. Blocks are never freed; see `registry.rs` for when the next thread takes one over.
+
+#![allow(unsafe_code, reason = "a block that one thread writes and others read")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use super::opened::Opened;
+use super::registry::{Block, Registry};
+use super::tally::{Row, RowKey, Tally};
+use super::tree::{Node, Tree};
+use crate::callsite::CallSite;
+use crate::labels::Set;
+use crate::sys::{self, StackBounds};
+
+/// Slots of a tally's first segment: 256 bytes, enough for 24 stacks.
+const FIRST_SLOTS: usize = 32;
+/// Frames that may stand above the user's own and are cut off when a profile is read.
+pub(crate) const OWN_FRAMES: usize = 32;
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Thread>> = const { Cell::new(None) };
+    /// Set while a thread joins: what that calls may come back here.
+    static JOINING: Cell<bool> = const { Cell::new(false) };
+}
+
+static THREADS: Registry<Thread> = Registry::new();
+/// Threads that ever joined; also the last number given.
+static JOINED: AtomicU64 = AtomicU64::new(0);
+
+/// What the profiler keeps of one thread.
+#[repr(C, align(64))]
+pub(crate) struct Thread {
+    // Written by the owner, read by anyone.
+    node: AtomicPtr<Node>,
+    labels: AtomicPtr<Set>,
+    pub(crate) wait: WaitSlot,
+
+    // The owner's alone.
+    /// Steps left until an interval is timed; see `capture::scope`.
+    pub(crate) countdown: Cell<i64>,
+    /// When the interval being timed began, and its weight; nothing when none is.
+    pub(crate) interval: Cell<Option<(u64, f64)>>,
+    busy: Cell<bool>,
+    random: Cell<u64>,
+    stack: Cell<Option<StackBounds>>,
+    /// Room for the frames of a capture.
+    scratch: (NonNull<u64>, usize),
+    /// Tracing spans that are entered.
+    pub(crate) opened: Opened,
+
+    // Set when a thread takes the block over.
+    owner: AtomicU32,
+    number: AtomicU64,
+    next: AtomicPtr<Thread>,
+    tally: Tally,
+    tree: Tree,
+}
+
+// SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
+// calling thread, and what others may call reads atomics.
+unsafe impl Sync for Thread {}
+// SAFETY: made by one thread and owned by others later, one at a time.
+unsafe impl Send for Thread {}
+
+impl Block for Thread {
+    fn owner(&self) -> &AtomicU32 {
+        &self.owner
+    }
+
+    fn next(&self) -> &AtomicPtr<Self> {
+        &self.next
+    }
+}
+
+/// Returns this thread's block, if it has one.
+#[inline]
+pub(crate) fn current() -> Option<&'static Thread> {
+    CURRENT.with(Cell::get)
+}
+
+/// Returns this thread's block, taking over or making one.
+///
+/// Nothing if the system has no memory, or when called from within itself. `depth` is the number of
+/// frames that a capture keeps.
+#[cold]
+pub(crate) fn join(depth: usize) -> Option<&'static Thread> {
+    if let Some(thread) = current() {
+        return Some(thread);
+    }
+    if JOINING.replace(true) {
+        return None;
+    }
+    let owner = sys::thread_id();
+    let claimed = THREADS.claim(owner, sys::is_thread_alive);
+    let thread = claimed.or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)));
+    if let Some(thread) = thread {
+        thread.reset();
+        CURRENT.set(Some(thread));
+    }
+    JOINING.set(false);
+    thread
+}
+
+/// Returns the blocks of all threads, also of those that are gone.
+pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
+    THREADS.iter()
+}
+
+/// Returns how many threads ever joined.
+pub(crate) fn joined() -> u64 {
+    // Relaxed: a figure.
+    JOINED.load(Ordering::Relaxed)
+}
+
+/// Gives the block of the forking thread to its copy in the child.
+///
+/// # Signal safety
+///
+/// Stores only.
+pub(crate) fn forked() {
+    if let Some(thread) = current() {
+        // Relaxed: the child has one thread.
+        thread.owner.store(sys::thread_id(), Ordering::Relaxed);
+    }
+}
+
+impl Thread {
+    fn allocate(owner: u32, depth: usize) -> Option<NonNull<Self>> {
+        let scratch = Layout::array::<u64>(depth + OWN_FRAMES).ok()?;
+        // SAFETY: the layout is not of size zero.
+        let frames = unsafe { System.alloc_zeroed(scratch) };
+        let frames = NonNull::new(frames.cast::<u64>())?;
+        // SAFETY: the layout is not of size zero.
+        let memory = unsafe { System.alloc(Layout::new::<Self>()) };
+        let thread = NonNull::new(memory.cast::<Self>())?;
+        let tree = Tree::new()?;
+        let content = Self {
+            node: AtomicPtr::new(ptr::from_ref(tree.root()).cast_mut()),
+            labels: AtomicPtr::new(ptr::null_mut()),
+            wait: WaitSlot::default(),
+            countdown: Cell::new(0),
+            interval: Cell::new(None),
+            busy: Cell::new(false),
+            random: Cell::new(0),
+            stack: Cell::new(None),
+            scratch: (frames, depth + OWN_FRAMES),
+            opened: Opened::new(),
+            owner: AtomicU32::new(owner),
+            number: AtomicU64::new(0),
+            next: AtomicPtr::new(ptr::null_mut()),
+            tally: Tally::new(FIRST_SLOTS),
+            tree,
+        };
+        // SAFETY: fresh memory of this layout.
+        unsafe { thread.write(content) };
+        Some(thread)
+    }
+
+    /// Forgets what the last owner was doing; what it counted stays.
+    fn reset(&'static self) {
+        self.set_node(self.tree.root());
+        self.set_labels(None);
+        self.wait.clear();
+        self.countdown.set(0);
+        self.interval.set(None);
+        self.busy.set(false);
+        self.opened.clear();
+        // Relaxed: a figure for people, unique by the addition.
+        let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
+        self.number.store(number, Ordering::Relaxed);
+        // Any odd multiplier spreads the numbers; the generator never leaves zero.
+        self.random.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        self.stack.set(sys::stack_bounds());
+    }
+
+    /// Returns the current node of the span stack; any thread may call this.
+    #[inline]
+    pub(crate) fn node(&self) -> &'static Node {
+        // Acquire: pairs with the Release in `set_node`; the node is initialised.
+        let node = self.node.load(Ordering::Acquire);
+        // SAFETY: set from a reference that lives for ever.
+        unsafe { &*node }
+    }
+
+    /// Moves to another node. Only the owner may call this.
+    #[inline]
+    pub(crate) fn set_node(&self, node: &'static Node) {
+        // Release: pairs with the Acquire in `node`.
+        self.node.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
+    }
+
+    /// Returns the labels in force; any thread may call this.
+    pub(crate) fn labels(&self) -> Option<&'static Set> {
+        // Acquire: pairs with the Release in `set_labels`.
+        let set = self.labels.load(Ordering::Acquire);
+        // SAFETY: null, or set from a reference that lives for ever.
+        unsafe { set.as_ref() }
+    }
+
+    /// Puts labels in force. Only the owner may call this.
+    pub(crate) fn set_labels(&self, set: Option<&'static Set>) {
+        let set = set.map_or(ptr::null_mut(), |set| ptr::from_ref(set).cast_mut());
+        // Release: pairs with the Acquire in `labels`.
+        self.labels.store(set, Ordering::Release);
+    }
+
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Returns the kernel's number of the thread that owns or last owned this block.
+    pub(crate) fn owner_id(&self) -> u32 {
+        // Relaxed: the number says all.
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number that the owner was given when it joined, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        // Relaxed: the number says all.
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Returns the next of a sequence of random numbers (xorshift64). Only the owner may call this.
+    #[inline]
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// Takes the right to write the tally; nothing if this thread is writing it already, which
+    /// happens when what records is itself recorded. Only the owner may call this.
+    #[inline]
+    pub(crate) fn write(&'static self) -> Option<Writer> {
+        (!self.busy.replace(true)).then_some(Writer { thread: self })
+    }
+}
+
+/// The right to write a thread's tally, held by one frame of one thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    thread: &'static Thread,
+}
+
+impl Writer {
+    pub(crate) const fn thread(&self) -> &'static Thread {
+        self.thread
+    }
+
+    /// Returns the child of a node of this thread's tree; see [`Tree::child`].
+    pub(crate) fn child(
+        &self,
+        parent: &'static Node,
+        site: &'static CallSite,
+        step: u32,
+        limit: usize,
+    ) -> Option<&'static Node> {
+        // SAFETY: the right to write is held, and nodes are only ever taken from the own tree.
+        unsafe { self.thread.tree.child(parent, site, step, limit) }
+    }
+
+    /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.
+    pub(crate) fn parts(&mut self) -> (TallyWriter<'_>, Option<StackBounds>, &mut [u64]) {
+        let (first, length) = self.thread.scratch;
+        // SAFETY: memory of this length that was zeroed once and is never freed; there is one
+        // `Writer` for it, which is borrowed mutably.
+        let scratch = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), length) };
+        (TallyWriter(&self.thread.tally), self.thread.stack.get(), scratch)
+    }
+}
+
+/// The writer's side of a tally, while the right to write is held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TallyWriter<'a>(&'a Tally);
+
+impl TallyWriter<'_> {
+    /// Returns the row of a key; nothing when there is no room for another.
+    pub(crate) fn find(self, key: RowKey<'_>, bucketed: bool, limit: usize) -> Option<Row> {
+        // SAFETY: the right to write is held.
+        unsafe { self.0.find(key, bucketed, limit) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.thread.busy.set(false);
+    }
+}
+
+impl std::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Thread")
+            .field("number", &self.number())
+            .field("owner", &self.owner_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a thread waits for, published for others: a sequence number that is odd during a wait, so
+/// that a reader can tell whether it read one wait throughout.
+#[derive(Debug, Default)]
+pub(crate) struct WaitSlot {
+    sequence: AtomicU64,
+    since: AtomicU64,
+    row: AtomicPtr<()>,
+    /// The address of the lock's monitor, or 0; never followed except by `sys::read_memory`.
+    monitor: AtomicU64,
+}
+
+/// A wait that is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// When it began, in the profiler's clock.
+    pub(crate) since: u64,
+    /// The row that it will be recorded in: stack, span path, labels and lock.
+    pub(crate) row: Option<Row>,
+    /// The address of the lock's monitor, or 0.
+    pub(crate) monitor: usize,
+}
+
+impl WaitSlot {
+    /// Shows a wait and returns the one that was shown before, for `restore`. Owner only.
+    pub(crate) fn publish(&self, wait: Wait) -> Option<Wait> {
+        let outer = self.read();
+        self.store(Some(wait));
+        outer
+    }
+
+    /// Shows what was shown before. Owner only.
+    pub(crate) fn restore(&self, outer: Option<Wait>) {
+        self.store(outer);
+    }
+
+    fn clear(&self) {
+        self.store(None);
+    }
+
+    fn store(&self, wait: Option<Wait>) {
+        // Relaxed: the owner's own store.
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        // The number first becomes even: whoever reads what follows sees that it changed.
+        let settled = sequence.wrapping_add(2) & !1;
+        self.sequence.store(settled, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Release);
+        if let Some(wait) = wait {
+            self.since.store(wait.since, Ordering::Relaxed);
+            self.row.store(wait.row.map_or(ptr::null_mut(), Row::into_raw), Ordering::Relaxed);
+            self.monitor.store(wait.monitor as u64, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `read`: the fields are those of this wait.
+            self.sequence.store(settled | 1, Ordering::Release);
+        }
+    }
+
+    /// Returns the wait that is going on, if any; any thread may call this.
+    pub(crate) fn read(&self) -> Option<Wait> {
+        let (wait, _) = self.read_with_sequence()?;
+        Some(wait)
+    }
+
+    /// Returns the wait and the number that `is_still` takes.
+    pub(crate) fn read_with_sequence(&self) -> Option<(Wait, u64)> {
+        // Acquire: pairs with the Release in `store`.
+        let sequence = self.sequence.load(Ordering::Acquire);
+        if sequence & 1 == 0 {
+            return None;
+        }
+        let since = self.since.load(Ordering::Relaxed);
+        let row = self.row.load(Ordering::Relaxed);
+        let monitor = self.monitor.load(Ordering::Relaxed) as usize;
+        self.is_still(sequence).then(|| {
+            // SAFETY: null, or a row's own pointer: the sequence did not change while it was read.
+            let row = unsafe { Row::from_raw(row) };
+            (Wait { since, row, monitor }, sequence)
+        })
+    }
+
+    /// Returns whether the same wait has gone on since `sequence` was read.
+    pub(crate) fn is_still(&self, sequence: u64) -> bool {
+        // Acquire fence: what was read before it is compared with a number read after it.
+        std::sync::atomic::fence(Ordering::Acquire);
+        self.sequence.load(Ordering::Relaxed) == sequence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_of_a_thread_that_is_gone_goes_to_the_next() {
+        let first = std::thread::spawn(|| join(128).map(Thread::number)).join().expect("no panic");
+        assert!(first.is_some());
+        let blocks = all().count();
+        for _ in 0..8 {
+            std::thread::spawn(|| join(128).map(Thread::number)).join().expect("no panic");
+        }
+        // Other tests of this process may join meanwhile, but not eight.
+        assert!(all().count() < blocks + 8);
+    }
+
+    #[test]
+    fn only_one_frame_of_a_thread_writes() {
+        let thread = join(128).expect("memory");
+        let writer = thread.write().expect("free");
+        assert!(thread.write().is_none());
+        drop(writer);
+        assert!(thread.write().is_some());
+    }
+
+    #[test]
+    fn waits_nest() {
+        let slot = WaitSlot::default();
+        let wait = |since| Wait { since, row: None, monitor: 0 };
+        assert_eq!(slot.read(), None);
+        let outside = slot.publish(wait(1));
+        let outer = slot.publish(wait(2));
+        assert_eq!(slot.read(), Some(wait(2)));
+        slot.restore(outer);
+        assert_eq!(slot.read(), Some(wait(1)));
+        slot.restore(outside);
+        assert_eq!(slot.read(), None);
+    }
+}

@@ -1,0 +1,246 @@
+//! The span stack: one pointer to the current node of the thread's calling-context tree.
+//!
+//! A node is a path: a call site below a parent. Nodes are never freed, so a path is one word that
+//! any thread or signal handler can read and follow to the root while the owner goes on. Calls and
+//! times are counted in the node. Only the owner adds nodes; it finds a child through a small cache
+//! in the node, else through the list of children.
+
+#![allow(unsafe_code, reason = "nodes that are never freed, linked by pointers")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crate::callsite::CallSite;
+
+/// Entries of a node's cache of children; a power of two.
+const CACHE: usize = 4;
+/// Nodes fetched at a time: 24 take about 2.5 KiB.
+const CHUNK: usize = 24;
+/// A path is at most so long; deeper recursion stays on its last node.
+pub(crate) const MAX_DEPTH: u32 = 256;
+
+/// A path: a call site below a parent. Lives for ever.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Nothing for the root.
+    site: Option<&'static CallSite>,
+    parent: Option<&'static Node>,
+    depth: u32,
+    /// How its times are sampled; the owner's.
+    pub(crate) pace: Pace,
+    calls: AtomicU64,
+    busy: AtomicU64,
+    idle: AtomicU64,
+    /// Children seen last, by a few bits of their call site's address; the owner's.
+    cache: [Cell<Option<&'static Node>>; CACHE],
+    first_child: AtomicPtr<Node>,
+    /// The child added before this one, or null; written before the node is seen.
+    sibling: *const Node,
+}
+
+/// What the owner of a node has learnt about how long its intervals are; see `capture::scope`.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    pub(crate) step: Cell<u32>,
+    pub(crate) seen: Cell<u32>,
+    pub(crate) mean: Cell<u64>,
+}
+
+// SAFETY: the cells are touched by the owning thread alone; all else is immutable or atomic.
+unsafe impl Sync for Node {}
+
+impl Node {
+    const fn new(
+        site: Option<&'static CallSite>,
+        parent: Option<&'static Self>,
+        step: u32,
+    ) -> Self {
+        Self {
+            site,
+            parent,
+            depth: match parent {
+                Some(parent) => parent.depth + 1,
+                None => 0,
+            },
+            pace: Pace { step: Cell::new(step), seen: Cell::new(0), mean: Cell::new(0) },
+            calls: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
+            cache: [const { Cell::new(None) }; CACHE],
+            first_child: AtomicPtr::new(ptr::null_mut()),
+            sibling: ptr::null(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn site(&self) -> Option<&'static CallSite> {
+        self.site
+    }
+
+    #[inline]
+    pub(crate) const fn parent(&self) -> Option<&'static Self> {
+        self.parent
+    }
+
+    /// Returns the number of nodes above this one.
+    pub(crate) const fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Returns the node so many levels above this one; 0 is this one.
+    pub(crate) fn ancestor(&'static self, levels: u32) -> Option<&'static Self> {
+        std::iter::successors(Some(self), |node| node.parent).nth(levels as usize)
+    }
+
+    /// Returns the call sites from this node to the root, leaf first.
+    pub(crate) fn path(&'static self) -> impl Iterator<Item = &'static CallSite> {
+        std::iter::successors(Some(self), |node| node.parent).filter_map(|node| node.site)
+    }
+
+    /// Returns whether this node is `other` or lies below it.
+    pub(crate) fn is_below(&'static self, other: &Self) -> bool {
+        std::iter::successors(Some(self), |node| node.parent).any(|node| ptr::eq(node, other))
+    }
+
+    /// Returns calls, nanoseconds busy and nanoseconds idle.
+    pub(crate) fn values(&self) -> [i64; 3] {
+        // Relaxed: each sum stands for itself.
+        [&self.calls, &self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed).cast_signed())
+    }
+
+    /// Counts a call. Only the owner may call this.
+    #[inline]
+    pub(crate) fn count(&self) {
+        add(&self.calls, 1);
+    }
+
+    /// Adds nanoseconds in which this was the current node. Only the owner may call this.
+    pub(crate) fn add_busy(&self, nanoseconds: u64) {
+        add(&self.busy, nanoseconds);
+    }
+
+    /// Adds nanoseconds between two polls. Only the owner may call this.
+    pub(crate) fn add_idle(&self, nanoseconds: u64) {
+        add(&self.idle, nanoseconds);
+    }
+
+    #[inline]
+    fn slot(&self, site: &'static CallSite) -> &Cell<Option<&'static Self>> {
+        // Call sites are statics of 48 bytes: the bits above the lowest five differ.
+        &self.cache[(ptr::from_ref(site).addr() >> 5) % CACHE]
+    }
+
+    /// Returns the child of that call site if the cache knows it. Only the owner may call this.
+    #[inline]
+    pub(crate) fn cached_child(&self, site: &'static CallSite) -> Option<&'static Self> {
+        self.slot(site).get().filter(|child| child.site.is_some_and(|known| ptr::eq(known, site)))
+    }
+
+    /// Returns the children, newest first; any thread may call this.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &'static Self> {
+        // Acquire: pairs with the Release in `Tree::child`; the node is initialised.
+        let mut next = self.first_child.load(Ordering::Acquire).cast_const();
+        std::iter::from_fn(move || {
+            // SAFETY: null, or a node that was initialised before it was linked; never freed.
+            let child: &'static Self = unsafe { next.as_ref() }?;
+            next = child.sibling;
+            Some(child)
+        })
+    }
+}
+
+#[inline]
+fn add(sum: &AtomicU64, value: u64) {
+    // Relaxed: one writer, and readers want each sum by itself.
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+/// The nodes of one thread.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: &'static Node,
+    /// Nodes made; the owner's, but read by others.
+    nodes: AtomicU64,
+    /// Unused memory of the last chunk and how many nodes it takes; the owner's.
+    free: Cell<(*mut Node, usize)>,
+}
+
+// SAFETY: the cell is touched by the owner alone.
+unsafe impl Sync for Tree {}
+// SAFETY: nodes are not bound to a thread.
+unsafe impl Send for Tree {}
+
+impl Tree {
+    /// Makes a tree of a root; nothing if the system has no memory.
+    pub(crate) fn new() -> Option<Self> {
+        let free = Cell::new((ptr::null_mut(), 0));
+        let root = allocate(&free, Node::new(None, None, 0))?;
+        Some(Self { root, nodes: AtomicU64::new(1), free })
+    }
+
+    pub(crate) const fn root(&self) -> &'static Node {
+        self.root
+    }
+
+    /// Returns the number of nodes.
+    pub(crate) fn len(&self) -> usize {
+        // Relaxed: a figure for people, and the owner's own limit.
+        self.nodes.load(Ordering::Relaxed) as usize
+    }
+
+    /// Returns the bytes that the nodes take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len().next_multiple_of(CHUNK) * size_of::<Node>()
+    }
+
+    /// Returns the child of `parent` at that call site, making it if there is none; nothing when
+    /// the tree has `limit` nodes, the path is at its longest, or the system has no memory.
+    ///
+    /// # Safety
+    ///
+    /// `parent` is of this tree, and only the owner calls this, not from within itself.
+    pub(crate) unsafe fn child(
+        &self,
+        parent: &'static Node,
+        site: &'static CallSite,
+        step: u32,
+        limit: usize,
+    ) -> Option<&'static Node> {
+        let known = parent.children().find(|child| child.site.is_some_and(|s| ptr::eq(s, site)));
+        let child = match known {
+            Some(child) => child,
+            None if parent.depth >= MAX_DEPTH || self.len() >= limit => return None,
+            None => {
+                let mut node = Node::new(Some(site), Some(parent), step);
+                // Relaxed: the owner's own store.
+                node.sibling = parent.first_child.load(Ordering::Relaxed);
+                let node = allocate(&self.free, node)?;
+                // Release: pairs with the Acquire in `children`.
+                parent.first_child.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
+                // Relaxed: as in `len`.
+                self.nodes.store(self.nodes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                node
+            }
+        };
+        parent.slot(site).set(Some(child));
+        Some(child)
+    }
+}
+
+fn allocate(free: &Cell<(*mut Node, usize)>, node: Node) -> Option<&'static Node> {
+    let (mut next, mut left) = free.get();
+    if left == 0 {
+        let layout = Layout::array::<Node>(CHUNK).ok()?;
+        // SAFETY: the layout is not of size zero.
+        next = unsafe { System.alloc(layout) }.cast();
+        left = CHUNK;
+    }
+    let mut place = NonNull::new(next)?;
+    free.set((next.wrapping_add(1), left - 1));
+    // SAFETY: within a chunk of this layout, unused so far.
+    unsafe { place.write(node) };
+    // SAFETY: just written, never freed, never borrowed mutably.
+    Some(unsafe { place.as_mut() })
+}

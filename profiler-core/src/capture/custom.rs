@@ -1,0 +1,93 @@
+//! Profiles of the application's own: how many of its things there are, and where they came from.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::buffer::record::{Header, Source};
+use crate::buffer::tally::Row;
+use crate::capture::{self, Prepared};
+
+/// The profiles that were ever entered, by name. Locked once for each, and by readers.
+static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+/// A profile of the application's own: a count of things that exist, by where they were made.
+///
+/// Served as `/debug/pprof/NAME`. Two profiles of one name are one. The name should be of letters,
+/// digits and `_`, which every server takes.
+///
+/// ```
+/// use profiler_core::{Config, CustomProfile, Kind};
+///
+/// static CONNECTIONS: CustomProfile = CustomProfile::new("connections");
+///
+/// profiler_core::start(Config::default())?;
+/// let entry = CONNECTIONS.enter();
+/// assert_eq!(profiler_core::snapshot(Kind::Custom("connections"))?.totals(), [1]);
+/// drop(entry);
+/// assert_eq!(profiler_core::snapshot(Kind::Custom("connections"))?.totals(), [0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct CustomProfile {
+    name: &'static str,
+    listed: AtomicBool,
+}
+
+impl CustomProfile {
+    /// Makes a profile of that name, which is listed from the first entry on.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, listed: AtomicBool::new(false) }
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Counts one more, here, until the entry is dropped, on any thread.
+    ///
+    /// While the profiler is off nothing is counted, also not later.
+    #[must_use = "the entry counts until it is dropped"]
+    pub fn enter(&'static self) -> Entry {
+        if !capture::is_on() {
+            return Entry { counted: None };
+        }
+        // Relaxed: whoever comes second lists it again, which changes nothing.
+        if !self.listed.swap(true, Ordering::Relaxed) {
+            let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+            if !names.contains(&self.name) {
+                names.push(self.name);
+            }
+        }
+        let header = Header { name: Some(self.name), ..Header::new(Source::Custom) };
+        let prepared = Prepared::new(header);
+        prepared.add([1, 0, 0, 0]);
+        Entry { counted: Some((prepared.row(), header)) }
+    }
+}
+
+/// Returns the names of all profiles that were ever entered.
+pub(crate) fn names() -> Vec<&'static str> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// One thing that exists; see [`CustomProfile::enter`].
+#[derive(Debug)]
+pub struct Entry {
+    /// Nothing if the profiler was off; no row if the entry went to the emergency tally.
+    counted: Option<(Option<Row>, Header)>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        match self.counted {
+            // Another thread may drop it: the same key in its own tally brings the sum down.
+            Some((Some(row), header)) => capture::record_again(row.key(), header, [-1, 0, 0, 0]),
+            Some((None, header)) => Prepared::without_row(header).add([-1, 0, 0, 0]),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Profiled futures: on the span stack while they are polled, not between.
+
+#![allow(unsafe_code, reason = "pin projection to the one field that is pinned")]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::buffer::thread::Thread;
+use crate::buffer::tree::Node;
+use crate::callsite::CallSite;
+use crate::capture::{self, scope};
+use crate::clock;
+
+/// A future that stands on the span stack whenever it is polled.
+///
+/// It counts one call at its first poll; the time within polls is busy, the time between them idle.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub struct Profiled<F> {
+    site: &'static CallSite,
+    counted: bool,
+    /// When the last poll ended, if the profiler was on.
+    pending_since: Option<u64>,
+    inner: F,
+}
+
+/// Makes a future that stands on the span stack whenever it is polled.
+pub const fn future<F: Future>(site: &'static CallSite, inner: F) -> Profiled<F> {
+    Profiled { site, counted: false, pending_since: None, inner }
+}
+
+impl<F: Future> Future for Profiled<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `inner` is pinned and never moved; the other fields are not pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        let thread = capture::thread();
+        let poll = thread.map(|thread| {
+            let poll = Polling { thread, before: thread.node(), opened: thread.opened.len() };
+            let node = scope::push(this.site, !this.counted);
+            this.counted = true;
+            if let (Some(since), Some(node)) = (this.pending_since.take(), node) {
+                node.add_idle(clock::now().saturating_sub(since));
+            }
+            poll
+        });
+        // SAFETY: `this` came out of a pin.
+        let inner = unsafe { Pin::new_unchecked(&mut this.inner) };
+        let result = inner.poll(context);
+        drop(poll);
+        if result.is_pending() && thread.is_some() {
+            this.pending_since = Some(clock::now());
+        }
+        result
+    }
+}
+
+/// Goes back, at the end of a poll or when it panics, to where the thread was. A tracing span whose
+/// guard is held over an await is off the path until the future enters one again.
+struct Polling {
+    thread: &'static Thread,
+    before: &'static Node,
+    opened: usize,
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        scope::restore(self.thread, self.before, self.opened);
+    }
+}

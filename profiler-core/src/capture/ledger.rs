@@ -1,0 +1,250 @@
+//! Exact blame: the integral of the number of waiters over time, of one lock.
+//!
+//! Let W be the number of waiters and A = ∫ W dt. Whoever enters at t₀ and leaves at t₁ adds t₁ − t₀
+//! to A; whoever releases the lock is charged what A has grown since the last charge. So both add
+//! up to the same, to the nanosecond, once nobody waits.
+//!
+//! A(t) = S + W·t, where S is the sum of the t₁ of those who left less the sum of the t₀ of those
+//! who are still there or have left. W and S change together, in one atomic word of 128 bits; all
+//! arithmetic on S is modulo 2⁶⁴. Only the growth between two charges must fit, as a signed number:
+//! 2⁶³ ns are 10,000 waiters for 10 days. A word of 64
+//! bits for both, 48 of them for S, would wrap after 39 waiter-hours.
+//!
+//! Clocks of two cores may differ by some nanoseconds, so growth can come out negative; then nothing
+//! is charged, and nothing is lost, since the next charge starts from the same point.
+//!
+//! Imports nothing but atomics: the caller reads the clock.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use portable_atomic::AtomicU128;
+
+/// Counts forks: waiters of the parent do not exist in the child.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Makes every ledger start from nothing, in the child of a fork.
+///
+/// # Signal safety
+///
+/// One atomic addition.
+pub(crate) fn forked() {
+    // Relaxed: the child has one thread.
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The integral of one lock.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// S in the high half; in the low one the generation, then W.
+    state: AtomicU128,
+    /// A at the last charge.
+    charged: AtomicU64,
+    /// Whether A may have grown since the last charge, or grows.
+    unsettled: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    sum: u64,
+    generation: u32,
+    waiters: u32,
+}
+
+impl State {
+    const fn unpack(word: u128) -> Self {
+        Self { sum: (word >> 64) as u64, generation: (word >> 32) as u32, waiters: word as u32 }
+    }
+
+    const fn pack(self) -> u128 {
+        (self.sum as u128) << 64 | (self.generation as u128) << 32 | self.waiters as u128
+    }
+
+    const fn area(self, now: u64) -> u64 {
+        self.sum.wrapping_add((self.waiters as u64).wrapping_mul(now))
+    }
+}
+
+impl Ledger {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: AtomicU128::new(0),
+            charged: AtomicU64::new(0),
+            unsettled: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether nobody waits and all is charged: the one load of an unlock that nobody
+    /// waited for.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        // Relaxed: a waiter that is not seen yet is charged at the next release.
+        !self.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of waiters.
+    pub(crate) fn waiters(&self) -> u32 {
+        // Relaxed: a figure.
+        State::unpack(self.state.load(Ordering::Relaxed)).waiters
+    }
+
+    /// Adds a waiter that has waited since `start`.
+    pub(crate) fn enter(&self, start: u64) {
+        // Relaxed: set before this thread existed or by this thread.
+        let generation = GENERATION.load(Ordering::Relaxed);
+        self.update(|state| {
+            if state.generation != generation {
+                // Relaxed: only after a fork, and then this thread is alone or later than `state`.
+                self.charged.store(0, Ordering::Relaxed);
+                return Some(State { sum: start.wrapping_neg(), generation, waiters: 1 });
+            }
+            Some(State { sum: state.sum.wrapping_sub(start), waiters: state.waiters + 1, ..state })
+        });
+    }
+
+    /// Takes a waiter out at `end`.
+    pub(crate) fn leave(&self, end: u64) {
+        let generation = GENERATION.load(Ordering::Relaxed);
+        self.update(|state| {
+            let entered_here = state.generation == generation && state.waiters > 0;
+            entered_here.then(|| State {
+                sum: state.sum.wrapping_add(end),
+                waiters: state.waiters - 1,
+                ..state
+            })
+        });
+    }
+
+    fn update(&self, change: impl Fn(State) -> Option<State>) {
+        let change = |word| change(State::unpack(word)).map(State::pack);
+        // SeqCst, both here and in `charge`: one order of the word and the flag. If this change
+        // comes after the word was read there, the flag is set after it was cleared there.
+        if self.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change).is_ok() {
+            self.unsettled.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns by how many waiter-nanoseconds A has grown since the last charge, and charges them to
+    /// the caller.
+    pub(crate) fn charge(&self, now: u64) -> u64 {
+        self.unsettled.store(false, Ordering::SeqCst);
+        let state = State::unpack(self.state.load(Ordering::SeqCst));
+        if state.generation != GENERATION.load(Ordering::Relaxed) {
+            return 0;
+        }
+        if state.waiters > 0 {
+            self.unsettled.store(true, Ordering::SeqCst);
+        }
+        let area = state.area(now);
+        let growth = |charged: u64| area.wrapping_sub(charged).cast_signed();
+        // Several readers of an RwLock may charge at once: each takes what the last one left.
+        // Relaxed: the number stands for itself.
+        let charged = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
+            (growth(charged) > 0).then_some(area)
+        });
+        charged.map_or(0, |charged| growth(charged).cast_unsigned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_queue_of_five_is_charged_as_it_was() {
+        let ledger = Ledger::new();
+        let ms = 1_000_000;
+        // Holders of 100 to 500 ms; four queue 1 ms apart, each takes the lock at once.
+        for waiter in 1..=4 {
+            ledger.enter(waiter * ms);
+        }
+        let mut now = 0;
+        let charges: Vec<u64> = (1..=5)
+            .map(|holder| {
+                now += holder * 100 * ms;
+                let charge = ledger.charge(now);
+                ledger.leave(now);
+                charge / ms
+            })
+            .collect();
+        // 4 × 100 less the 1 + 2 + 3 + 4 ms by which they came late.
+        assert_eq!(charges, [390, 600, 600, 400, 0]);
+    }
+
+    #[test]
+    fn ten_thousand_waiters_for_a_day_do_not_wrap() {
+        let ledger = Ledger::new();
+        let start = 40 * 86_400 * SECOND;
+        let day = 86_400 * SECOND;
+        for _ in 0..10_000 {
+            ledger.enter(start);
+        }
+        assert_eq!(ledger.waiters(), 10_000);
+        assert_eq!(ledger.charge(start + day), 10_000 * day);
+        for _ in 0..10_000 {
+            ledger.leave(start + day + 1);
+        }
+        assert_eq!(ledger.charge(start + day + 1), 10_000);
+        assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn growth_that_comes_out_negative_is_not_lost() {
+        let ledger = Ledger::new();
+        ledger.enter(100);
+        assert_eq!(ledger.charge(150), 50);
+        // A core whose clock is behind.
+        assert_eq!(ledger.charge(145), 0);
+        ledger.leave(160);
+        assert_eq!(ledger.charge(145), 10);
+    }
+
+    #[test]
+    fn a_waiter_makes_the_ledger_unsettled_until_it_is_charged() {
+        let ledger = Ledger::new();
+        assert!(ledger.is_settled());
+        ledger.enter(10);
+        assert!(!ledger.is_settled());
+        ledger.charge(11);
+        assert!(!ledger.is_settled());
+        ledger.leave(12);
+        assert!(!ledger.is_settled());
+        ledger.charge(13);
+        assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn leaving_without_having_entered_changes_nothing() {
+        let ledger = Ledger::new();
+        ledger.leave(10);
+        assert_eq!((ledger.waiters(), ledger.charge(20)), (0, 0));
+    }
+
+    /// Waiters of many threads, charges of many threads: what is charged is what was waited.
+    #[test]
+    fn what_is_charged_is_what_was_waited() {
+        let ledger = Ledger::new();
+        let clock = AtomicU64::new(1);
+        let now = || clock.fetch_add(1, Ordering::SeqCst);
+        let (waited, charged) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let start = now();
+                        ledger.enter(start);
+                        let charge = ledger.charge(now());
+                        let end = now();
+                        ledger.leave(end);
+                        charged.fetch_add(charge, Ordering::Relaxed);
+                        waited.fetch_add(end - start, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let rest = ledger.charge(now());
+        assert_eq!(charged.into_inner() + rest, waited.into_inner());
+        assert!(ledger.is_settled());
+    }
+}

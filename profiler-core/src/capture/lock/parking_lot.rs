@@ -1,0 +1,1 @@
+//! Locks of the `parking_lot` interface.

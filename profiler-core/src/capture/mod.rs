@@ -1,0 +1,173 @@
+//! Stage 1: what happens on the application's threads becomes records.
+//!
+//! One file a source; all records go through [`record`] or [`Pending`]. Nothing here fails, blocks
+//! or allocates from the program's allocator: what cannot be kept is counted under a marker.
+
+pub(crate) mod custom;
+mod future;
+pub(crate) mod ledger;
+pub mod lock;
+pub(crate) mod rates;
+pub(crate) mod scope;
+pub(crate) mod wait;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::buffer::emergency::EMERGENCY;
+use crate::buffer::record::{Header, Marker, Source};
+use crate::buffer::tally::{Row, RowKey, VALUES};
+use crate::buffer::thread::{self, TallyWriter, Thread};
+use crate::stack;
+
+pub use future::Profiled;
+
+/// Whether anything is recorded. The one load on every path before the profiler starts.
+static ON: AtomicBool = AtomicBool::new(false);
+static DEPTH: AtomicUsize = AtomicUsize::new(128);
+static MAX_STACKS: AtomicUsize = AtomicUsize::new(0);
+static MAX_SPANS: AtomicUsize = AtomicUsize::new(0);
+
+/// Starts recording, with so many frames a stack, stacks a thread and span paths a thread.
+pub(crate) fn switch_on(depth: usize, max_stacks: usize, max_spans: usize) {
+    // Relaxed: figures; a thread that joins sees these or, at a race with the start, the defaults.
+    DEPTH.store(depth, Ordering::Relaxed);
+    MAX_STACKS.store(max_stacks, Ordering::Relaxed);
+    MAX_SPANS.store(max_spans, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `thread`.
+    ON.store(true, Ordering::Release);
+}
+
+/// Returns whether anything is recorded.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    // Relaxed: what the start has written is read by `thread`, with Acquire.
+    ON.load(Ordering::Relaxed)
+}
+
+/// Returns this thread's block, joining at the first call; nothing while the profiler is off.
+#[inline]
+pub(crate) fn thread() -> Option<&'static Thread> {
+    if !is_on() {
+        return None;
+    }
+    thread::current().or_else(join)
+}
+
+#[cold]
+fn join() -> Option<&'static Thread> {
+    // Acquire: pairs with the Release in `switch_on`.
+    if !ON.load(Ordering::Acquire) {
+        return None;
+    }
+    thread::join(DEPTH.load(Ordering::Relaxed))
+}
+
+fn max_spans() -> usize {
+    // Relaxed: a limit.
+    MAX_SPANS.load(Ordering::Relaxed)
+}
+
+/// A record whose row is known and whose values are still to come.
+///
+/// Made before a thread waits, since nothing may be looked up while it holds the user's lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    header: Header,
+    /// Nothing: the record goes to the emergency tally.
+    row: Option<Row>,
+}
+
+impl Prepared {
+    /// Finds the row of what this thread does here and now; walks the stack unless the header has a
+    /// marker in its place.
+    #[inline(never)]
+    pub(crate) fn new(header: Header) -> Self {
+        Self { header, row: find(header) }
+    }
+
+    /// A record for the emergency tally.
+    pub(crate) const fn without_row(header: Header) -> Self {
+        Self { header, row: None }
+    }
+
+    pub(crate) const fn row(&self) -> Option<Row> {
+        self.row
+    }
+
+    /// Adds values. On the thread that made it.
+    pub(crate) fn add(&self, values: [i64; VALUES]) {
+        match self.row {
+            Some(row) => row.add(values),
+            None => {
+                EMERGENCY.add(&Header { marker: Marker::Lost, node: None, ..self.header }, values)
+            }
+        }
+    }
+
+    /// Adds a count and a sum of nanoseconds that come of one wait of that length.
+    pub(crate) fn add_wait(&self, length: u64, count: i64, nanoseconds: i64) {
+        self.add([count, nanoseconds, 0, 0]);
+        if let Some(row) = self.row {
+            row.add_to_bucket(bucket(length), count, nanoseconds);
+        }
+    }
+}
+
+/// Records what happens here and now.
+pub(crate) fn record(header: Header, values: [i64; VALUES]) {
+    Prepared::new(header).add(values);
+}
+
+/// Adds to the row of this key, or to `[overflow]` or `[lost]` where there is no room.
+pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; VALUES]) {
+    let row = thread().and_then(Thread::write).and_then(|mut writer| {
+        let (tally, _, _) = writer.parts();
+        find_or_overflow(tally, key, header.source)
+    });
+    Prepared { header, row }.add(values);
+}
+
+fn find(mut header: Header) -> Option<Row> {
+    let mut writer = thread()?.write()?;
+    let thread = writer.thread();
+    if header.marker == Marker::No {
+        header.node = Some(thread.node()).filter(|node| node.site().is_some());
+        header.labels = thread.labels();
+    }
+    let (tally, bounds, scratch) = writer.parts();
+    let depth = match bounds {
+        Some(bounds) if header.marker == Marker::No => stack::capture(bounds, scratch),
+        _ => 0,
+    };
+    let key = RowKey { header: header.words(), frames: &scratch[..depth] };
+    find_or_overflow(tally, key, header.source)
+}
+
+fn find_or_overflow(tally: TallyWriter<'_>, key: RowKey<'_>, source: Source) -> Option<Row> {
+    let bucketed = source == Source::Block;
+    // Relaxed: a limit.
+    let limit = MAX_STACKS.load(Ordering::Relaxed);
+    tally.find(key, bucketed, limit).or_else(|| {
+        let overflow = Header { marker: Marker::Overflow, ..Header::new(source) };
+        tally.find(RowKey { header: overflow.words(), frames: &[] }, bucketed, usize::MAX)
+    })
+}
+
+/// Returns the bucket of a wait: the power of four that it reaches.
+const fn bucket(nanoseconds: u64) -> usize {
+    (nanoseconds | 1).ilog2() as usize / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_powers_of_four() {
+        for (nanoseconds, expected) in
+            [(0, 0), (1, 0), (3, 0), (4, 1), (15, 1), (16, 2), (1 << 36, 18)]
+        {
+            assert_eq!(bucket(nanoseconds), expected, "{nanoseconds}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Labels that the application puts on what its threads do.
+
+mod current;
+mod intern;
+
+pub use current::{Labels, with_labels};
+pub(crate) use current::{Restore, put};
+pub(crate) use intern::{Set, bytes};
