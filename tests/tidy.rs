@@ -1,0 +1,349 @@
+//! Guards the architecture: what a reviewer would have to remember stands here as a check.
+//!
+//! Each check is a function from source files to violations, so that a planted fault can show that
+//! it fires.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use profiler_core::Kind;
+
+/// Longer files have a second noun in them; those that may be longer stand here with the reason.
+const MOST_LINES: usize = 450;
+const LONG_FILES: &[(&str, &str)] = &[];
+
+/// The files that opt in to `unsafe`, each with what it needs it for.
+const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("profiler-core/src/sys/arch.rs", "reads the time stamp counter and the frame pointer"),
+    ("profiler-core/src/sys/linux.rs", "calls the kernel through libc"),
+];
+
+/// What must not stand in a library, where it may nevertheless, and why.
+const WORDS: &[(&str, &[&str], &str)] = &[
+    ("target_os", SYS, PLATFORM),
+    ("target_arch", SYS, PLATFORM),
+    ("target_env", SYS, PLATFORM),
+    ("target_family", SYS, PLATFORM),
+    ("target_pointer_width", SYS, PLATFORM),
+    ("cfg(unix", SYS, PLATFORM),
+    ("cfg(windows", SYS, PLATFORM),
+    ("profiler_unsupported", SYS, PLATFORM),
+    // The crate's root and the stack pick the file that fits, and hold no other difference.
+    ("profiler_native", NATIVE, PLATFORM),
+    ("println!", &[], "the output belongs to the application"),
+    ("print!", &[], "the output belongs to the application"),
+    ("dbg!", &[], "the output belongs to the application"),
+    ("todo!", &[], "what is not done is not called"),
+    ("unimplemented!", &[], "what is not done is not called"),
+    ("#[ignore", &[], "a test that does not run proves nothing"),
+    ("profiler_core::__private", &["profiler-macros/src/"], "it is there for the macros alone"),
+];
+const SYS: &[&str] = &["profiler-core/src/sys/"];
+const NATIVE: &[&str] =
+    &["profiler-core/src/sys/", "profiler-core/src/stack/", "profiler-core/src/lib.rs"];
+const PLATFORM: &str = "platforms differ in sys/ alone";
+
+/// For each part of profiler-core, the parts that it must not import: the arrows point from what
+/// users call to the leaves, and from the reading side never into the capturing one.
+const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
+    ("kind.rs", &["*"]),
+    ("clock.rs", ABOVE_THE_LEAVES),
+    ("callsite.rs", ABOVE_THE_LEAVES),
+    ("sys/", ABOVE_THE_LEAVES),
+    ("labels/", ABOVE_THE_LEAVES),
+    ("stack/", ABOVE_THE_LEAVES),
+    ("buffer/", ABOVE_THE_LEAVES),
+    ("capture/", &["live", "merge", "profile", "encode", "profiler"]),
+    ("live/", &["capture", "merge", "profile", "encode", "profiler"]),
+    ("merge.rs", &["capture", "live", "profile", "encode", "profiler"]),
+    ("profile/", &["capture", "live", "encode", "profiler"]),
+    ("encode/", &["capture", "live", "profiler"]),
+];
+const ABOVE_THE_LEAVES: &[&str] = &["capture", "live", "merge", "profile", "encode", "profiler"];
+
+/// A source file: its path from the root of the repository, and its text.
+type File = (String, String);
+
+fn words(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| is_library(path)) {
+        for &(word, allowed, reason) in WORDS {
+            if allowed.iter().any(|folder| path.starts_with(folder)) {
+                continue;
+            }
+            for (number, _) in code(text).filter(|(_, line)| holds(line, word)) {
+                found.push(format!("{path}:{number}: `{word}`, but {reason}"));
+            }
+        }
+    }
+    found
+}
+
+fn imports(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files {
+        let Some(part) = path.strip_prefix("profiler-core/src/") else { continue };
+        let own = part.trim_end_matches(".rs").split('/').next().expect("a name");
+        let forbidden = FORBIDDEN_IMPORTS.iter().filter(|(folder, _)| part.starts_with(folder));
+        let forbidden: Vec<_> = forbidden.flat_map(|(_, parts)| *parts).collect();
+        for name in imported(text) {
+            if name != own && forbidden.iter().any(|part| **part == "*" || **part == name) {
+                found.push(format!("{path} must not import crate::{name}"));
+            }
+        }
+    }
+    found
+}
+
+fn lengths(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files {
+        let (lines, listed) = (text.lines().count(), is_in(path, LONG_FILES));
+        if lines > MOST_LINES && !listed {
+            found.push(format!("{path} has {lines} lines: which is its second noun?"));
+        }
+        if lines <= MOST_LINES && listed {
+            found.push(format!("{path} is listed as long and is not"));
+        }
+    }
+    found
+}
+
+fn unsafe_files(files: &[File], table: &[(&str, &str)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| is_library(path)) {
+        let opts_in = code(text).any(|(_, line)| line.contains("(unsafe_code"));
+        match (opts_in, is_in(path, table)) {
+            (true, false) => {
+                found.push(format!("{path} opts in to unsafe and is not in the table"))
+            }
+            (false, true) => found.push(format!("{path} is in the table and has no unsafe")),
+            _ => {}
+        }
+    }
+    let exists = |path: &str| files.iter().any(|file| file.0 == path);
+    let gone = table.iter().filter(|(path, _)| !exists(path));
+    found.extend(gone.map(|(path, _)| format!("{path} is in the table and does not exist")));
+    found
+}
+
+/// The first column of the table whose heading begins with `| kind |` holds every kind, in order.
+fn kinds_table(readme: &str) -> Vec<String> {
+    let table = readme.lines().skip_while(|line| !line.to_lowercase().starts_with("| kind |"));
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
+    let name =
+        |row: &str| row.split('|').nth(1).unwrap_or_default().trim().trim_matches('`').to_owned();
+    let found: Vec<_> = rows.map(name).collect();
+    let expected: Vec<_> = Kind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
+    if found == expected {
+        Vec::new()
+    } else {
+        vec![format!("the table of kinds holds {found:?}, Kind::ALL is {expected:?}")]
+    }
+}
+
+/// Cargo runs only the files that the manifest names.
+fn unlisted_tests(manifest: &str, names: &[String]) -> Vec<String> {
+    let is_listed = |name: &&String| !manifest.contains(&format!("path = \"{name}\""));
+    names.iter().filter(is_listed).map(|name| format!("tests/Cargo.toml lacks {name}")).collect()
+}
+
+fn is_library(path: &str) -> bool {
+    path.starts_with("profiler-") && path.contains("/src/")
+}
+
+fn is_in(path: &str, table: &[(&str, &str)]) -> bool {
+    table.iter().any(|(listed, _)| *listed == path)
+}
+
+/// The lines of code with their numbers, without comments and without the tests at the end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
+}
+
+/// Whether a line holds a word that is not the end of a longer one.
+fn holds(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
+    })
+}
+
+/// The modules named after `crate::`, alone or in a group.
+fn imported(text: &str) -> BTreeSet<String> {
+    let code: Vec<_> = code(text).map(|(_, line)| line.trim()).collect();
+    let code = code.join(" ");
+    let mut found = BTreeSet::new();
+    for (at, before) in code.match_indices("crate::") {
+        let rest = &code[at + before.len()..];
+        if code[..at].ends_with('$') {
+            continue;
+        }
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(identifier(rest));
+            continue;
+        };
+        let mut depth = 0_usize;
+        let mut at_start = true;
+        for (index, letter) in group.char_indices() {
+            match letter {
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                '{' => depth += 1,
+                ',' if depth == 0 => at_start = true,
+                ' ' => {}
+                _ if at_start => {
+                    found.insert(identifier(&group[index..]));
+                    at_start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the repository")
+}
+
+fn repository() -> Vec<File> {
+    let mut files = Vec::new();
+    for package in
+        ["profiler-macros", "profiler-core", "profiler-http", "examples", "tests", "benches"]
+    {
+        read(&root().join(package), &mut files);
+    }
+    assert!(files.len() > 20, "the sources were not found: {}", files.len());
+    files
+}
+
+fn read(directory: &Path, files: &mut Vec<File>) {
+    for entry in fs::read_dir(directory).expect("a directory of the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            read(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).expect("inside").to_str().expect("text");
+            files.push((name.to_owned(), fs::read_to_string(&path).expect("a source file")));
+        }
+    }
+}
+
+#[track_caller]
+fn none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn platforms_differ_in_one_place_and_libraries_print_nothing() {
+    none(&words(&repository()));
+}
+
+#[test]
+fn imports_point_to_the_leaves() {
+    none(&imports(&repository()));
+}
+
+#[test]
+fn a_file_is_one_noun() {
+    none(&lengths(&repository()));
+}
+
+#[test]
+fn every_use_of_unsafe_is_known() {
+    none(&unsafe_files(&repository(), UNSAFE_FILES));
+}
+
+#[test]
+fn the_readme_lists_every_kind() {
+    none(&kinds_table(&fs::read_to_string(root().join("README.md")).expect("the README")));
+}
+
+#[test]
+fn every_test_file_runs() {
+    let manifest = fs::read_to_string(root().join("tests/Cargo.toml")).expect("the manifest");
+    let names: Vec<_> = repository()
+        .into_iter()
+        .filter_map(|(path, _)| path.strip_prefix("tests/").map(str::to_owned))
+        .filter(|name| !name.contains('/'))
+        .collect();
+    none(&unlisted_tests(&manifest, &names));
+}
+
+/// Asserts that a check finds a planted fault, and that the file without it passes.
+#[track_caller]
+fn fires(check: impl Fn(&[File]) -> Vec<String>, path: &str, fault: &str, expected: &str) {
+    let violations = check(&[(path.into(), fault.into())]);
+    assert_eq!(violations.len(), 1, "{fault}: {violations:?}");
+    assert!(violations[0].contains(expected), "{violations:?}");
+    none(&check(&[(path.into(), "use std::fmt;\n".into())]));
+}
+
+#[test]
+fn planted_words_are_found() {
+    let core = "profiler-core/src/clock.rs";
+    fires(words, core, "#[cfg(target_os = \"linux\")]", "clock.rs:1: `target_os`");
+    fires(words, core, "\n#[cfg(unix)]", "clock.rs:2: `cfg(unix`");
+    fires(words, "profiler-http/src/server.rs", "println!(\"hello\");", "`println!`");
+    fires(words, core, "dbg!(x);", "`dbg!`");
+    fires(words, "profiler-http/src/server.rs", "profiler_core::__private::f()", "__private");
+    none(&words(&[("profiler-core/src/sys/mod.rs".into(), "#[cfg(unix)]".into())]));
+    none(&words(&[(core.into(), "// println!(…)\n/// dbg!(x)".into())]));
+    none(&words(&[(core.into(), "#[cfg(test)]\nmod tests { println!() }".into())]));
+}
+
+#[test]
+fn planted_imports_are_found() {
+    let check = |part: &str, fault: &str, expected: &str| {
+        fires(imports, &format!("profiler-core/src/{part}"), fault, expected);
+    };
+    check("capture/lock/mod.rs", "use crate::profile::Profile;", "crate::profile");
+    check("capture/mod.rs", "use crate::{clock, merge::{Key, Row}, sys};", "crate::merge");
+    check("capture/mod.rs", "use crate::{\n    clock,\n    live,\n};", "crate::live");
+    check("kind.rs", "use crate::clock;", "crate::clock");
+    check("buffer/tally.rs", "let x = crate::capture::record();", "crate::capture");
+    check("merge.rs", "use crate::profiler::start;", "crate::profiler");
+    let allowed = "use crate::{buffer, labels::{self, capture}, clock};\nuse crate::sys;";
+    none(&imports(&[("profiler-core/src/capture/mod.rs".into(), allowed.into())]));
+}
+
+#[test]
+fn planted_long_files_are_found() {
+    fires(lengths, "profiler-core/src/kind.rs", &"\n".repeat(MOST_LINES + 1), "451 lines");
+}
+
+#[test]
+fn planted_unsafe_is_found() {
+    let table = [("profiler-core/src/kind.rs", "for a reason")];
+    let attribute = "#![allow(unsafe_code, reason = \"for a reason\")]";
+    let untabled = |files: &[File]| unsafe_files(files, &[]);
+    fires(untabled, "profiler-core/src/kind.rs", attribute, "is not in the table");
+    let file = |text: &str| [("profiler-core/src/kind.rs".to_owned(), text.to_owned())];
+    none(&unsafe_files(&file(attribute), &table));
+    assert_eq!(unsafe_files(&file(""), &table).len(), 1);
+    assert_eq!(unsafe_files(&[], &table).len(), 1);
+}
+
+#[test]
+fn a_planted_gap_in_the_readme_is_found() {
+    let row = |kind: &Kind| format!("| `{kind}` | yes |\n");
+    let table = |kinds: &[Kind]| {
+        let rows: String = kinds.iter().map(row).collect();
+        format!("# Title\n\n| kind | Linux |\n|---|---|\n{rows}\nMore text.\n")
+    };
+    none(&kinds_table(&table(Kind::ALL)));
+    assert_eq!(kinds_table(&table(&Kind::ALL[1..])).len(), 1);
+    assert_eq!(kinds_table("no table").len(), 1);
+}
+
+#[test]
+fn a_forgotten_test_is_found() {
+    let names = ["tidy.rs".to_owned(), "lost.rs".to_owned()];
+    assert_eq!(unlisted_tests("path = \"tidy.rs\"", &names), ["tests/Cargo.toml lacks lost.rs"]);
+}
