@@ -1,1 +1,97 @@
-//! Serves the profiles of `profiler-core`.
+//! Serves the profiles of [`profiler_core`] under `/debug/pprof/`, as Go's `net/http/pprof` does.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = profiler_http::serve("127.0.0.1:0")?; // in production, say 127.0.0.1:6060
+//!
+//! // What `curl http://127.0.0.1:6060/debug/pprof/cmdline` does:
+//! let mut client = std::net::TcpStream::connect(endpoint.local_addr().unwrap())?;
+//! client.write_all(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Then `go tool pprof -top http://127.0.0.1:6060/debug/pprof/mutex` names who holds the locks that
+//! others wait for, and a browser at `http://127.0.0.1:6060/` shows what else there is.
+//!
+//! # What it guarantees
+//!
+//! - **It answers when the application cannot.** [`serve`] has threads of its own and no runtime,
+//!   so a deadlock or a blocked executor can be looked at.
+//! - **It never blocks the application.** [`service`] collects on threads of its own too, so it can
+//!   be mounted in the application's server.
+//! - **It is closed by default.** [`serve`] takes loopback addresses only and refuses foreign names
+//!   in `Host` and fetches by foreign pages; everything else needs an [`Access`].
+//! - **It is bounded**: 16 connections, 8 collections at one time, `seconds` up to 3600, 16 KiB of
+//!   headers, 1 MiB of body, and a deadline for every client. What is too much is answered so.
+//! - **It never panics**, and no error of a client or of the system reaches the application.
+//!
+//! It is no web server: each connection carries one request, and there is no TLS. Where profiles
+//! leave the machine, put it behind something that encrypts.
+//!
+//! # Endpoints
+//!
+//! All stand under `/debug/pprof/` and take GET and HEAD; `symbol` takes POST too.
+//!
+//! | path | what it gives |
+//! |---|---|
+//! | (nothing) | a page with everything there is |
+//! | `mutex`, `block`, `goroutine`, `spans`, `threadcreate`, … | every [`Kind`](profiler_core::Kind), and custom profiles by their names |
+//! | `cmdline` | the command line, arguments separated by NUL |
+//! | `symbol` | names for addresses |
+//!
+//! | parameter | meaning |
+//! |---|---|
+//! | `debug=1` | text for people; `goroutine?debug=2` shows each thread by itself |
+//! | `seconds=N` | what comes in the next N seconds |
+//! | `stack=native`, `logical` | the machine's stack, or the path of profiled functions and spans |
+//! | `labels=span,thread,acquired_at,wait` or `all` | labels that are not shown by default |
+//! | `symbols=dwarf`, `table`, `none` | where names come from |
+//!
+//! # Environment
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `PROFILER_DISABLED` | 1 or true: [`serve`] opens nothing, [`service`] answers 503, nothing is recorded; 0 or false: as if not set |
+//! | `PROFILER_ADDR` | the address to listen on, instead of the program's; one that other machines can reach needs a token |
+//! | `PROFILER_TOKEN` | a token that every request must show, instead of the program's |
+//! | `PROFILER_TOKEN_FILE` | the same, read from a file |
+//!
+//! What the profiler itself takes from the environment stands at
+//! [`Config::from_env`](profiler_core::Config::from_env). A value that cannot be used is an error
+//! that names those that can.
+//!
+//! ```sh
+//! PROFILER_ADDR=0.0.0.0:6060 PROFILER_TOKEN=sesame ./shop
+//! go tool pprof -top http://:sesame@shop:6060/debug/pprof/mutex
+//! curl --oauth2-bearer sesame 'http://shop:6060/debug/pprof/goroutine?debug=2'
+//! ```
+
+mod access;
+mod body;
+mod bound;
+mod endpoint;
+mod environment;
+mod error;
+mod index;
+mod job;
+mod params;
+mod path;
+mod percent;
+mod respond;
+mod response;
+mod server;
+mod service;
+mod symbol;
+mod token;
+
+pub use access::Access;
+pub use body::Body;
+pub use endpoint::{Endpoint, serve, serve_with};
+pub use error::ServeError;
+pub use service::{ResponseFuture, Service, service};

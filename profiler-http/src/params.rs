@@ -1,0 +1,235 @@
+//! The parameters of a request for a profile, read as Go's `net/http/pprof` reads them.
+
+use std::num::IntErrorKind;
+use std::time::Duration;
+
+use profiler_core::{LabelView, StackView, Symbols, View};
+
+use crate::percent::{Plus, decode};
+
+/// The longest difference that can be asked for: a collector that forgets to hang up holds a place
+/// for an hour at most.
+const MAX_SECONDS: i64 = 3600;
+
+/// The query of a request, as it was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Query<'a>(pub(crate) &'a str);
+
+impl Query<'_> {
+    /// Returns the first value of that key, empty if there is none.
+    ///
+    /// Pairs that cannot be decoded, or hold a semicolon, are passed over, as Go does. Scrapers
+    /// do send keys twice.
+    fn first(self, key: &str) -> String {
+        self.0
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.contains(';'))
+            .filter_map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Some((decode(key, Plus::Space)?, decode(value, Plus::Space)?))
+            })
+            .find_map(|(found, value)| (found == key).then_some(value))
+            .unwrap_or_default()
+    }
+
+    /// Returns the whole number of that key, 0 if there is none that can be read.
+    fn integer(self, key: &str) -> i64 {
+        self.first(key).parse().unwrap_or_else(|error: std::num::ParseIntError| {
+            // Go keeps the nearest bound of a number that is out of range.
+            match error.kind() {
+                IntErrorKind::PosOverflow => i64::MAX,
+                IntErrorKind::NegOverflow => i64::MIN,
+                _ => 0,
+            }
+        })
+    }
+}
+
+/// What is wanted of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Params {
+    /// Collect twice, this far apart, and give the difference.
+    pub(crate) delta: Option<Duration>,
+    pub(crate) debug: i64,
+    pub(crate) view: View,
+}
+
+impl Params {
+    /// Reads the parameters for a profile that does or does not give differences; what the query
+    /// leaves open is taken from `view`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the person who asked. The checks of Go come first, in Go's order.
+    pub(crate) fn read(query: Query<'_>, delta: bool, view: View) -> Result<Self, String> {
+        let debug = query.integer("debug");
+        let seconds = match query.first("seconds").as_str() {
+            "" => None,
+            text => Some(seconds(text, delta, debug)?),
+        };
+        Ok(Self { delta: seconds, debug, view: read_view(query, view)? })
+    }
+}
+
+fn seconds(text: &str, delta: bool, debug: i64) -> Result<Duration, String> {
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) if seconds > 0 => seconds,
+        _ => return Err(r#"invalid value for "seconds" - must be a positive integer"#.to_owned()),
+    };
+    if !delta {
+        return Err(r#""seconds" parameter is not supported for this profile type"#.to_owned());
+    }
+    if debug != 0 {
+        return Err("seconds and debug params are incompatible".to_owned());
+    }
+    if seconds > MAX_SECONDS {
+        return Err(format!(r#"invalid value for "seconds" - must be at most {MAX_SECONDS}"#));
+    }
+    Ok(Duration::from_secs(seconds.unsigned_abs()))
+}
+
+fn read_view(query: Query<'_>, mut view: View) -> Result<View, String> {
+    match query.first("stack").as_str() {
+        "" => {}
+        "native" => view = view.stack(StackView::Native),
+        "logical" => view = view.stack(StackView::Logical),
+        other => return Err(refused("stack", other, "native or logical")),
+    }
+    match query.first("symbols").as_str() {
+        "" => {}
+        "dwarf" => view = view.symbols(Symbols::Dwarf),
+        "table" => view = view.symbols(Symbols::SymbolTable),
+        "none" => view = view.symbols(Symbols::None),
+        other => return Err(refused("symbols", other, "dwarf, table or none")),
+    }
+    match query.first("labels").as_str() {
+        "" => {}
+        names => {
+            let labels = names.split(',').try_fold(LabelView::NONE, LabelView::with);
+            view = view.labels(labels.map_err(|name| {
+                refused("labels", name, &format!("any of {}", LabelView::NAMES.join(", ")))
+            })?);
+        }
+    }
+    Ok(view)
+}
+
+fn refused(parameter: &str, value: &str, accepted: &str) -> String {
+    format!("invalid value {value:?} for {parameter:?} - must be {accepted}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn first(query: &str, expected: &str) {
+        assert_eq!(Query(query).first("k"), expected, "{query}");
+    }
+
+    #[track_caller]
+    fn debug(query: &str, expected: i64) {
+        assert_eq!(Query(query).integer("debug"), expected, "{query}");
+    }
+
+    #[track_caller]
+    fn delta(query: &str, expected: Result<Option<u64>, &str>) {
+        let read = Params::read(Query(query), true, View::default());
+        let seconds = read.map(|params| params.delta.map(|time| time.as_secs()));
+        assert_eq!(seconds, expected.map_err(str::to_owned), "{query}");
+    }
+
+    #[track_caller]
+    fn view(query: &str, expected: Result<View, &str>) {
+        let read = Params::read(Query(query), true, View::default());
+        assert_eq!(read.map(|params| params.view), expected.map_err(str::to_owned), "{query}");
+    }
+
+    #[test]
+    fn the_first_value_that_can_be_read_wins() {
+        first("", "");
+        first("k", "");
+        first("k=1", "1");
+        first("a=0&k=1&k=2", "1");
+        first("k=%zz&k=2", "2");
+        first("k=1;a=0&k=2", "2");
+        first("&&k=1", "1");
+        first("%6B=a+b%26", "a b&");
+        first("K=1", "");
+        first("k=a=b", "a=b");
+    }
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        debug("debug=1", 1);
+        debug("debug=%2B1", 1);
+        debug("debug=-1", -1);
+        debug("debug=+1", 0);
+        debug("debug=1.5", 0);
+        debug("debug=0x1", 0);
+        debug("debug=1_0", 0);
+        debug("debug=yes", 0);
+        debug("debug=99999999999999999999", i64::MAX);
+        debug("debug=-99999999999999999999", i64::MIN);
+    }
+
+    #[test]
+    fn seconds_are_checked_in_the_order_of_go() {
+        let positive = r#"invalid value for "seconds" - must be a positive integer"#;
+        delta("", Ok(None));
+        delta("seconds=", Ok(None));
+        delta("seconds=2", Ok(Some(2)));
+        delta("seconds=2&seconds=x", Ok(Some(2)));
+        delta("seconds=3600", Ok(Some(3600)));
+        delta("seconds=0", Err(positive));
+        delta("seconds=-1", Err(positive));
+        delta("seconds=1.5", Err(positive));
+        delta("seconds=99999999999999999999", Err(positive));
+        delta("seconds=x&debug=1", Err(positive));
+        delta("seconds=3601&debug=1", Err("seconds and debug params are incompatible"));
+        delta("seconds=3601", Err(r#"invalid value for "seconds" - must be at most 3600"#));
+    }
+
+    #[test]
+    fn a_profile_without_differences_says_so_before_it_looks_at_debug() {
+        let read = |query| Params::read(Query(query), false, View::default()).unwrap_err();
+        assert_eq!(
+            read("seconds=1&debug=1"),
+            r#""seconds" parameter is not supported for this profile type"#
+        );
+        assert!(read("seconds=x").contains("positive integer"));
+    }
+
+    #[test]
+    fn the_view_is_changed_only_where_the_query_says_so() {
+        let plain = View::default();
+        let labels = |names: &[&str]| {
+            names.iter().try_fold(LabelView::NONE, |labels, name| labels.with(name)).unwrap()
+        };
+        view("stack=&symbols=&labels=", Ok(plain));
+        view("stack=logical", Ok(plain.stack(StackView::Logical)));
+        view("stack=native", Ok(plain));
+        view("symbols=table", Ok(plain.symbols(Symbols::SymbolTable)));
+        view("symbols=none", Ok(plain.symbols(Symbols::None)));
+        view("symbols=dwarf", Ok(plain));
+        view("labels=span,thread", Ok(plain.labels(labels(&["span", "thread"]))));
+        view("labels=all", Ok(plain.labels(LabelView::ALL)));
+        view("stack=go", Err(r#"invalid value "go" for "stack" - must be native or logical"#));
+        view("symbols=1", Err(r#"invalid value "1" for "symbols" - must be dwarf, table or none"#));
+        view(
+            "labels=span,spam",
+            Err(
+                r#"invalid value "spam" for "labels" - must be any of span, thread, acquired_at, wait, all"#,
+            ),
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(query in "([a-z&=%;+,0-9]|seconds|debug|labels|stack|.){0,60}") {
+            let _ = Params::read(Query(&query), true, View::default());
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From a request that has found its resource to the response: no socket, no thread, no clock.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use profiler_core::{Kind, Profile, Unavailable, View};
+
+use crate::bound::{Bound, Place};
+use crate::params::{Params, Query};
+use crate::path::{Resource, Route};
+use crate::response::{HTML, Response, TEXT, attachment, error, ok};
+use crate::{index, symbol};
+
+/// How many requests may collect at one time, in the whole process. Each may hold a profile or two
+/// in memory; scrapers ask for five kinds, and people want to look as well.
+pub(crate) static COLLECTIONS: Bound = Bound::new(8);
+
+/// Waiting, on behalf of a client who may go away.
+pub(crate) trait Pause {
+    /// Returns after that time, or as soon as the client is gone.
+    fn pause(&self, time: Duration) -> Result<(), Gone>;
+}
+
+/// The client does not want the response any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+/// The longest body that is read: 50,000 addresses for [`symbol`], more than a profile has.
+pub(crate) const MAX_BODY: usize = 1 << 20;
+
+/// A request that has found its resource.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) route: Route,
+    pub(crate) method: Method,
+    pub(crate) query: String,
+    /// Empty unless it is a POST.
+    pub(crate) body: Bytes,
+}
+
+/// Answers a request; takes as long as its `seconds` say.
+pub(crate) fn respond(request: &Request, collections: &Bound, pause: &dyn Pause) -> Response {
+    // A panic here would be our own; the application and the next request shall not notice.
+    catch_unwind(AssertUnwindSafe(|| answer(request, collections, pause)))
+        .unwrap_or_else(|_| failed())
+}
+
+fn answer(request: &Request, collections: &Bound, pause: &dyn Pause) -> Response {
+    let answer = match &request.route.resource {
+        Resource::Index => return ok(HTML, page(request.route.stripped)),
+        Resource::Cmdline => return ok(TEXT, command_line()),
+        Resource::Symbol => collecting(collections).map(|_place| {
+            let input = if request.method == Method::POST {
+                request.body.as_ref()
+            } else {
+                request.query.as_bytes()
+            };
+            ok(TEXT, symbol::answer(input, profiler_core::symbol))
+        }),
+        Resource::Profile(name) => profile(name, Query(&request.query), collections, pause),
+    };
+    answer.unwrap_or_else(|response| response)
+}
+
+fn page(stripped: bool) -> String {
+    let kinds: Vec<_> =
+        profiler_core::kinds().into_iter().map(|kind| (kind, profiler_core::count(kind))).collect();
+    index::page(&kinds, &profiler_core::stats(), stripped)
+}
+
+fn command_line() -> Vec<u8> {
+    let arguments: Vec<_> = std::env::args_os().map(|it| it.into_encoded_bytes()).collect();
+    arguments.join(&0)
+}
+
+fn profile(
+    name: &str,
+    query: Query<'_>,
+    collections: &Bound,
+    pause: &dyn Pause,
+) -> Result<Response, Response> {
+    let kind = profiler_core::kinds()
+        .into_iter()
+        .find(|kind| kind.name() == name)
+        .ok_or_else(|| error(StatusCode::NOT_FOUND, "Unknown profile"))?;
+    let view = profiler_core::default_view();
+    let Params { delta, debug, view } = Params::read(query, kind.description().delta, view)
+        .map_err(|message| error(StatusCode::BAD_REQUEST, &message))?;
+
+    let _place = collecting(collections)?;
+    if let Some(time) = delta {
+        let difference = difference(kind, view, time, pause)?;
+        return Ok(attachment(&format!("{name}-delta"), binary(&difference)?));
+    }
+    if kind == Kind::Goroutine && debug >= 2 {
+        return written(|body| profiler_core::write_threads(body)).map(|body| ok(TEXT, body));
+    }
+    let profile = collect(kind, view)?;
+    match debug {
+        0 => Ok(attachment(name, binary(&profile)?)),
+        1.. => written(|body| profile.write_text(body)).map(|body| ok(TEXT, body)),
+        // Odd, but what Go does: the binary form, said to be text.
+        _ => Ok(ok(TEXT, binary(&profile)?)),
+    }
+}
+
+fn difference(
+    kind: Kind,
+    view: View,
+    time: Duration,
+    pause: &dyn Pause,
+) -> Result<Profile, Response> {
+    let earlier = collect(kind, view)?;
+    pause
+        .pause(time)
+        .map_err(|Gone| error(StatusCode::INTERNAL_SERVER_ERROR, "context canceled"))?;
+    Ok(collect(kind, view)?.since(&earlier))
+}
+
+fn collecting(collections: &Bound) -> Result<Place<'_>, Response> {
+    collections.take().ok_or_else(|| {
+        let limit = collections.limit();
+        let message = format!(
+            "too many concurrent collections: {limit} are running, try again when one has ended"
+        );
+        error(StatusCode::SERVICE_UNAVAILABLE, &message)
+    })
+}
+
+fn collect(kind: Kind, view: View) -> Result<Profile, Response> {
+    profiler_core::snapshot_with(kind, view).map_err(|unavailable: Unavailable| {
+        error(StatusCode::NOT_IMPLEMENTED, &unavailable.to_string())
+    })
+}
+
+fn binary(profile: &Profile) -> Result<Vec<u8>, Response> {
+    written(|body| profile.write_to(body))
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Result<Vec<u8>, Response> {
+    let mut body = Vec::new();
+    write(&mut body).map_err(|_| failed())?;
+    Ok(body)
+}
+
+/// Returns the answer to a body that is longer than [`MAX_BODY`].
+pub(crate) fn body_too_large() -> Response {
+    error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large: at most 1 MiB is read")
+}
+
+fn failed() -> Response {
+    error(StatusCode::INTERNAL_SERVER_ERROR, "failed to collect profile")
+}
+
+#[cfg(test)]
+mod tests;

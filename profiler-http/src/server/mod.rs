@@ -1,0 +1,171 @@
+//! The server: HTTP/1.1 on threads of its own.
+//!
+//! It has to answer when the application cannot, so it shares nothing with the application's
+//! runtime: one thread accepts, and each connection gets a thread for its one request. Both are
+//! idle in the kernel until somebody asks. Threads are bounded, and so is the time of each client.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use self::connection::Patience;
+use crate::access::Guard;
+
+mod connection;
+mod date;
+mod head;
+mod timed;
+
+/// Connections that are answered at one time.
+const MAX_CONNECTIONS: usize = 16;
+/// Connections that are told so beyond that; more are closed without a word.
+const MAX_REFUSALS: usize = 16;
+/// The stack of each thread. Only what is touched is ever used; demangling and debug information
+/// may nest.
+pub(crate) const STACK_SIZE: usize = 1 << 20;
+/// The name of each thread; Linux keeps 15 bytes.
+pub(crate) const THREAD_NAME: &str = "profiler-http";
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    context: Arc<Context>,
+    accepting: JoinHandle<()>,
+}
+
+/// What all threads of a server share.
+#[derive(Debug)]
+struct Context {
+    guard: Guard,
+    patience: Patience,
+    open: Mutex<Open>,
+}
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+struct Open {
+    closing: bool,
+    next: u64,
+    /// Second handles, to hang up with.
+    streams: HashMap<u64, TcpStream>,
+}
+
+impl Server {
+    /// Starts to answer.
+    pub(crate) fn start(listener: TcpListener, guard: Guard) -> io::Result<Self> {
+        Self::start_with(listener, guard, Patience::DEFAULT)
+    }
+
+    fn start_with(listener: TcpListener, guard: Guard, patience: Patience) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let context = Arc::new(Context { guard, patience, open: Mutex::default() });
+        let accepting = spawn({
+            let context = Arc::clone(&context);
+            move || accept(&listener, &context)
+        })?;
+        Ok(Self { address, context, accepting })
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hangs up on every client and gives the port back.
+    pub(crate) fn stop(self) {
+        {
+            let mut open = self.context.open();
+            open.closing = true;
+            for stream in open.streams.values() {
+                // A client that has gone already needs no goodbye.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        // A connection is what wakes the thread that waits for one. Should it fail, the next one
+        // from elsewhere will do.
+        if TcpStream::connect_timeout(&reachable(self.address), Duration::from_secs(1)).is_ok() {
+            // It does nothing that could panic, and if it did it would be gone, as wanted.
+            let _ = self.accepting.join();
+        }
+    }
+}
+
+impl Context {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing can panic between two changes that belong together.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_SIZE).spawn(run)
+}
+
+fn accept(listener: &TcpListener, context: &Arc<Context>) {
+    loop {
+        let accepted = listener.accept();
+        if context.open().closing {
+            return;
+        }
+        match accepted {
+            // Whatever fails here costs this client its connection, and nothing else.
+            Ok((stream, _)) => drop(welcome(stream, context)),
+            // Out of file descriptors, most likely: it would fail again at once.
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn welcome(stream: TcpStream, context: &Arc<Context>) -> io::Result<()> {
+    let mut open = context.open();
+    let others = open.streams.len();
+    if open.closing || others >= MAX_CONNECTIONS + MAX_REFUSALS {
+        return Ok(());
+    }
+    stream.set_nodelay(true)?;
+    let number = open.next;
+    open.next += 1;
+    open.streams.insert(number, stream.try_clone()?);
+    drop(open);
+
+    let entry = Entry { context: Arc::clone(context), number };
+    spawn(move || {
+        let done = if others < MAX_CONNECTIONS {
+            connection::answer(&stream, &entry.context)
+        } else {
+            connection::refuse(&stream)
+        };
+        // An error of the socket means that the client has gone: there is nobody to tell.
+        drop(done);
+    })?;
+    Ok(())
+}
+
+/// A connection's line in the list, taken out when the connection ends in whatever way.
+struct Entry {
+    context: Arc<Context>,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.context.open().streams.remove(&self.number);
+    }
+}
+
+/// Returns an address under which this machine can reach a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests;
