@@ -5,6 +5,7 @@ mod callsite;
 mod capture;
 mod clock;
 mod config;
+mod encode;
 mod error;
 mod kind;
 mod labels;
@@ -22,7 +23,7 @@ pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
 pub use labels::{Labels, with_labels};
-pub use profile::{Profile, TopEntry};
+pub use profile::{Frame, LabelValue, Profile, Sample, TopEntry};
 pub use profiler::{
     Stats, count, default_view, kinds, rates, set_rates, snapshot, snapshot_with, start, stats,
     symbol, write_threads,

@@ -1,28 +1,50 @@
 //! Stage 3: a profile as a value, with names.
+//!
+//! [`build`] turns merged rows into a [`Profile`]: it names addresses, trims the profiler's own
+//! frames, forms labels, and sums what has become equal. Values in, values out; only
+//! [`Resolver`] reads files.
 
-use std::io::{self, Write};
+mod build;
+mod cache;
+mod elf;
+mod function;
+mod labels;
+mod location;
+mod mapping;
+mod since;
+mod symbolize;
+mod top;
+mod trim;
+mod view;
+
+use std::fmt;
 use std::time::{Duration, SystemTime};
+
+pub(crate) use build::{Reading, build};
+pub(crate) use function::Function;
+pub(crate) use labels::{Label, LabelSet, Value};
+pub(crate) use location::{Location, Sample as Row};
+pub(crate) use mapping::Mapping;
+pub(crate) use symbolize::Resolver;
+pub use top::TopEntry;
+pub use view::{Frame, LabelValue, Sample};
 
 use crate::kind::Kind;
 
 /// A profile that has been read: samples, stacks and names, ready to be written.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Profile {
     kind: Kind,
     time: SystemTime,
+    /// Zero unless it is a difference.
     duration: Duration,
-}
-
-/// One function of [`Profile::top`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopEntry {
-    /// The function's name.
-    pub name: String,
-    /// What the function itself accounts for, in the unit of the column.
-    pub flat: i64,
-    /// The same with all that it called.
-    pub cum: i64,
+    /// One for each executable part of a file in memory, the program's own first.
+    mappings: Vec<Mapping>,
+    /// In the order of first use.
+    locations: Vec<Location>,
+    labels: Vec<LabelSet>,
+    /// Largest last value first.
+    samples: Vec<Row>,
 }
 
 impl Profile {
@@ -32,55 +54,73 @@ impl Profile {
         self.kind
     }
 
+    /// Returns when it was read.
+    #[must_use]
+    pub const fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// Returns how much time it covers; zero unless it is a difference of two
+    /// (see [`Profile::since`]).
+    #[must_use]
+    pub const fn duration(&self) -> Duration {
+        self.duration
+    }
+
     /// Returns the number of samples.
     #[must_use]
-    pub fn len(&self) -> usize {
-        0
+    pub const fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Returns whether it has no samples.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.samples.is_empty()
     }
 
     /// Returns the sum of each column, in the order of [`Kind::values`].
     #[must_use]
     pub fn totals(&self) -> Vec<i64> {
-        Vec::new()
+        let mut totals = vec![0_i64; self.columns()];
+        for sample in &self.samples {
+            for (total, value) in totals.iter_mut().zip(sample.values) {
+                *total = total.wrapping_add(value);
+            }
+        }
+        totals
     }
 
-    /// Writes the profile as `go tool pprof` reads it: gzip of one `perftools.profiles.Profile`.
-    ///
-    /// # Errors
-    ///
-    /// What the writer returns.
-    pub fn write_to(&self, writer: impl Write) -> io::Result<()> {
-        let _ = writer;
-        Ok(())
+    fn columns(&self) -> usize {
+        self.kind.values().len()
     }
 
-    /// Writes the legacy text form, as `debug=1` gives it.
-    ///
-    /// # Errors
-    ///
-    /// What the writer returns.
-    pub fn write_text(&self, writer: impl Write) -> io::Result<()> {
-        let _ = writer;
-        Ok(())
+    pub(crate) fn mappings(&self) -> &[Mapping] {
+        &self.mappings
     }
 
-    /// Returns the `most` functions with the largest flat value of the last column, largest first.
-    #[must_use]
-    pub fn top(&self, most: usize) -> Vec<TopEntry> {
-        let _ = most;
-        Vec::new()
+    pub(crate) fn locations(&self) -> &[Location] {
+        &self.locations
     }
 
-    /// Returns what has come since `earlier`: the difference, sample by sample.
-    ///
-    /// Samples with no difference are left out; negative values stay.
-    ///
-    /// # Panics
-    ///
-    /// If the two are of different kinds.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        assert_eq!(self.kind, earlier.kind, "a difference needs two profiles of one kind");
-        self.clone()
+    pub(crate) fn label_sets(&self) -> &[LabelSet] {
+        &self.labels
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.samples
+    }
+}
+
+// The samples would fill screens.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile")
+            .field("kind", &self.kind)
+            .field("time", &self.time)
+            .field("duration", &self.duration)
+            .field("samples", &self.samples.len())
+            .field("totals", &self.totals())
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,12 @@
+//! Stage 4: a profile as bytes.
+//!
+//! The binary form that `go tool pprof`, Parca and Pyroscope read, and the text of `debug=1`.
+
+mod pprof;
+mod proto;
+mod text;
+
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+pub(crate) mod testing;

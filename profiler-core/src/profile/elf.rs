@@ -1,0 +1,251 @@
+//! What is read from an executable or a shared library without its debug information: where its
+//! parts lie, its build id, its functions.
+//!
+//! Read piece by piece and not mapped: a table of a hundred thousand functions costs 1.6 MiB while
+//! it is held, and a file that is cut short while we read it is an error, not a signal. Every
+//! length is checked against the size of the file, so a damaged one cannot make us allocate.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// A part of the file that is loaded into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    offset: u64,
+    size: u64,
+    address: u64,
+}
+
+/// An ELF file of this machine's kind: 64 bits, little endian.
+#[derive(Debug)]
+pub(crate) struct Elf<R> {
+    file: R,
+    length: u64,
+    header: [u8; 64],
+}
+
+/// The functions of a file, by address.
+#[derive(Debug)]
+pub(crate) struct SymbolTable<R> {
+    elf: Elf<R>,
+    symbols: Vec<Symbol>,
+    names: Section,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Symbol {
+    address: u64,
+    /// Among names of one address a global one is preferred.
+    local: bool,
+    name: u32,
+    size: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Section {
+    kind: u32,
+    link: u32,
+    offset: u64,
+    size: u64,
+}
+
+const LOADED: u32 = 1;
+const NOTE: u32 = 4;
+const SYMBOLS: u32 = 2;
+const DYNAMIC_SYMBOLS: u32 = 11;
+const SYMBOL_SIZE: u64 = 24;
+/// More than any symbol has (names of nested generics reach some kilobytes).
+const LONGEST_NAME: u64 = 1 << 16;
+
+impl<R: Read + Seek> Elf<R> {
+    /// Reads the file header.
+    pub(crate) fn new(mut file: R) -> io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let mut header = [0; 64];
+        file.seek(SeekFrom::Start(0))?;
+        file.read_exact(&mut header)?;
+        // 0x7f ELF, 64 bits, little endian.
+        if header[..6] != *b"\x7fELF\x02\x01" {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self { file, length, header })
+    }
+
+    /// Returns the loaded segments.
+    pub(crate) fn segments(&mut self) -> io::Result<Vec<Segment>> {
+        let headers = self.program_headers()?;
+        Ok(headers
+            .chunks_exact(56)
+            .filter(|header| u32_at(header, 0) == LOADED)
+            .map(|header| Segment {
+                offset: u64_at(header, 8),
+                address: u64_at(header, 16),
+                size: u64_at(header, 32),
+            })
+            .collect())
+    }
+
+    /// Returns the GNU build id, in lower-case hexadecimal.
+    pub(crate) fn build_id(&mut self) -> io::Result<Option<String>> {
+        let headers = self.program_headers()?;
+        for header in headers.chunks_exact(56).filter(|header| u32_at(header, 0) == NOTE) {
+            let notes = self.read(u64_at(header, 8), u64_at(header, 32))?;
+            if let Some(id) = build_id_in(&notes) {
+                return Ok(Some(id.iter().map(|byte| format!("{byte:02x}")).collect()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the symbol table, or where it was stripped, that of the dynamic linker.
+    pub(crate) fn symbols(mut self) -> io::Result<SymbolTable<R>> {
+        let sections = self.sections()?;
+        let table = [SYMBOLS, DYNAMIC_SYMBOLS].into_iter().find_map(|kind| {
+            sections.iter().find(|section| section.kind == kind && section.size >= SYMBOL_SIZE)
+        });
+        let none = Section { kind: 0, link: 0, offset: 0, size: 0 };
+        let Some(&table) = table else {
+            return Ok(SymbolTable { elf: self, symbols: Vec::new(), names: none });
+        };
+        let names = sections.get(table.link as usize).copied().unwrap_or(none);
+        let mut symbols = Vec::new();
+        // In pieces, so that the raw table never stands beside ours.
+        let piece = SYMBOL_SIZE * 4096;
+        let mut at = 0;
+        while at < table.size {
+            let bytes = self.read(table.offset.saturating_add(at), piece.min(table.size - at))?;
+            symbols.extend(bytes.chunks_exact(24).filter_map(Symbol::parse));
+            at += piece;
+        }
+        symbols.sort_unstable();
+        symbols.dedup_by_key(|symbol| symbol.address);
+        symbols.shrink_to_fit();
+        Ok(SymbolTable { elf: self, symbols, names })
+    }
+
+    fn program_headers(&mut self) -> io::Result<Vec<u8>> {
+        let (offset, entry, count) =
+            (u64_at(&self.header, 32), u16_at(&self.header, 54), u16_at(&self.header, 56));
+        if entry != 56 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.read(offset, 56 * u64::from(count))
+    }
+
+    fn sections(&mut self) -> io::Result<Vec<Section>> {
+        let (offset, entry, count) =
+            (u64_at(&self.header, 40), u16_at(&self.header, 58), u16_at(&self.header, 60));
+        if offset == 0 || entry != 64 {
+            return Ok(Vec::new());
+        }
+        let headers = self.read(offset, 64 * u64::from(count))?;
+        Ok(headers
+            .chunks_exact(64)
+            .map(|header| Section {
+                kind: u32_at(header, 4),
+                link: u32_at(header, 40),
+                offset: u64_at(header, 24),
+                size: u64_at(header, 32),
+            })
+            .collect())
+    }
+
+    fn read(&mut self, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+        if offset.checked_add(size).is_none_or(|end| end > self.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidData)?;
+        let mut bytes = vec![0; size];
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl<R: Read + Seek> SymbolTable<R> {
+    /// Returns the name of the function that holds an address of the file's own numbering, and how
+    /// far behind its start the address lies.
+    pub(crate) fn find(&mut self, address: u64) -> Option<(String, u64)> {
+        let behind = self.symbols.partition_point(|symbol| symbol.address <= address);
+        let symbol = *self.symbols[..behind].last()?;
+        let offset = address - symbol.address;
+        // Hand-written assembly may have no size: then it reaches to the next function.
+        if symbol.size != 0 && offset >= u64::from(symbol.size) {
+            return None;
+        }
+        Some((self.name(symbol.name)?, offset))
+    }
+
+    fn name(&mut self, at: u32) -> Option<String> {
+        let at = u64::from(at);
+        let left = self.names.size.checked_sub(at)?;
+        let mut size = 128;
+        loop {
+            let size_now = left.min(size);
+            let bytes = self.elf.read(self.names.offset.checked_add(at)?, size_now).ok()?;
+            if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+                return (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned());
+            }
+            if size_now < size || size >= LONGEST_NAME {
+                return None;
+            }
+            size *= 4;
+        }
+    }
+}
+
+impl Symbol {
+    /// Reads one entry, if it is a function that is defined here.
+    fn parse(entry: &[u8]) -> Option<Self> {
+        let (info, section) = (entry[4], u16_at(entry, 6));
+        let function = matches!(info & 15, 2 | 10);
+        (function && section != 0).then(|| Self {
+            address: u64_at(entry, 8),
+            local: info >> 4 == 0,
+            name: u32_at(entry, 0),
+            size: u32::try_from(u64_at(entry, 16)).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// Translates a position in the file into an address of its own numbering.
+///
+/// By the program headers and not by a difference: linkers may place the text at an address that
+/// is not its offset in the file.
+pub(crate) fn address_at(segments: &[Segment], position: u64) -> Option<u64> {
+    let segment = segments.iter().find(|segment| {
+        position.checked_sub(segment.offset).is_some_and(|inside| inside < segment.size)
+    })?;
+    Some((position - segment.offset).wrapping_add(segment.address))
+}
+
+/// Finds the build id among notes.
+fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let header = notes.get(..12)?;
+        let (name, id, kind) = (u32_at(header, 0), u32_at(header, 4), u32_at(header, 8));
+        let padded = |length: u32| Some(usize::try_from(length).ok()?.checked_add(3)? & !3);
+        let name_end = 12_usize.checked_add(padded(name)?)?;
+        let end = name_end.checked_add(padded(id)?)?;
+        if kind == 3 && notes.get(12..16) == Some(b"GNU\0") && name == 4 {
+            return notes.get(name_end..name_end + id as usize);
+        }
+        notes = notes.get(end..)?;
+    }
+}
+
+/// Reads a number; 0 behind the end.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..at + N).and_then(|part| part.try_into().ok()).unwrap_or([0; N])
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(number(bytes, at))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(number(bytes, at))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(number(bytes, at))
+}

@@ -1,0 +1,192 @@
+//! The labels of a sample.
+//!
+//! Text labels become series in some servers, so a profile has at most [`MOST_SETS`] distinct sets
+//! of them; the sets with the smallest sums share one, in which every label whose values differ
+//! reads `[other]`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::Location;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::location::index;
+use crate::callsite::CallSite;
+use crate::config::LabelView;
+use crate::merge::{Key, Sums, VALUES};
+
+/// How many distinct sets of text labels a profile may have: far below the 5,000 series that
+/// servers take, and room for some twenty profiles of a hundred instances.
+pub(crate) const MOST_SETS: usize = 200;
+/// How many labels the shared set may have; servers take 30.
+const MOST_OTHER_LABELS: usize = 16;
+/// The longest `span` label; servers take 2,048 bytes.
+const LONGEST_PATH: usize = 1024;
+/// Stands for values that are not shown.
+const OTHER: &str = "[other]";
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Label {
+    pub(crate) key: Arc<str>,
+    pub(crate) value: Value,
+}
+
+/// The value of a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Value {
+    /// Never empty: the format cannot tell an empty text from none.
+    Text(Arc<str>),
+    /// A number, never 0, and its unit.
+    Number(i64, &'static str),
+}
+
+/// Sorted by key, keys unique.
+pub(crate) type LabelSet = Arc<[Label]>;
+
+/// What of a row's key stands in its labels.
+#[derive(PartialEq, Eq, Hash)]
+struct Shown<'a> {
+    own: &'a [(Arc<str>, Arc<str>)],
+    waiting_for: Option<&'static str>,
+    lock: Option<&'static str>,
+    path: &'a [&'static CallSite],
+    acquired_at: Option<&'static Location<'static>>,
+    thread: Option<&'a str>,
+}
+
+/// Forms the text labels of all rows: the distinct sets, and which one each row has.
+///
+/// `column` is the value that decides which sets are kept.
+pub(crate) fn text_labels(
+    rows: &[(&Key, &Sums)],
+    view: LabelView,
+    column: usize,
+) -> (Vec<LabelSet>, Vec<u32>) {
+    let mut by_key: FxHashMap<Shown<'_>, u32> = FxHashMap::default();
+    let mut by_set: HashMap<LabelSet, u32> = HashMap::new();
+    let mut sets: Vec<LabelSet> = Vec::new();
+    let mut of_rows = Vec::with_capacity(rows.len());
+    for (key, _) in rows {
+        let shown = Shown {
+            own: &key.labels,
+            waiting_for: key.waiting_for,
+            lock: key.lock,
+            path: if view.span { &key.path } else { &[] },
+            acquired_at: key.acquired_at.filter(|_| view.acquired_at),
+            thread: key.thread.as_deref().filter(|_| view.thread),
+        };
+        let id = *by_key.entry(shown).or_insert_with_key(|shown| {
+            *by_set.entry(shown.labels()).or_insert_with_key(|set| {
+                sets.push(Arc::clone(set));
+                index(sets.len() - 1)
+            })
+        });
+        of_rows.push(id);
+    }
+    if sets.len() > MOST_SETS {
+        limit(&mut sets, &mut of_rows, rows, column);
+    }
+    (sets, of_rows)
+}
+
+impl Shown<'_> {
+    fn labels(&self) -> LabelSet {
+        // In a map, so that keys are unique and sorted; the profiler's own come last and win.
+        let mut labels: BTreeMap<&str, Arc<str>> =
+            self.own.iter().map(|(key, value)| (&**key, Arc::clone(value))).collect();
+        let own = [
+            ("kind", self.waiting_for.map(Arc::from)),
+            ("lock", self.lock.map(Arc::from)),
+            ("span", path_label(self.path)),
+            (
+                "acquired_at",
+                self.acquired_at.map(|at| format!("{}:{}", at.file(), at.line()).into()),
+            ),
+            ("thread", self.thread.map(Arc::from)),
+        ];
+        labels.extend(own.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        labels
+            .into_iter()
+            .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+            .map(|(key, value)| Label { key: key.into(), value: Value::Text(value) })
+            .collect()
+    }
+}
+
+/// Joins a span path (given leaf first), root first. One that is too long loses its root.
+fn path_label(path: &[&'static CallSite]) -> Option<Arc<str>> {
+    const SEPARATOR: &str = " > ";
+    let mut names = Vec::with_capacity(path.len());
+    let mut length = 0;
+    for site in path {
+        length += site.name().len() + SEPARATOR.len();
+        if length > LONGEST_PATH && !names.is_empty() {
+            names.push("...");
+            break;
+        }
+        names.push(site.name());
+    }
+    names.reverse();
+    (!names.is_empty()).then(|| names.join(SEPARATOR).into())
+}
+
+/// Leaves the sets with the largest sums as they are and puts the others into one.
+fn limit(sets: &mut Vec<LabelSet>, of_rows: &mut [u32], rows: &[(&Key, &Sums)], column: usize) {
+    let mut weights = vec![(0_u64, 0_u64); sets.len()];
+    for (&id, (_, sums)) in of_rows.iter().zip(rows) {
+        let weight = &mut weights[id as usize];
+        let value = |column: usize| sums.values[column.min(VALUES - 1)].unsigned_abs();
+        weight.0 = weight.0.saturating_add(value(column));
+        weight.1 = weight.1.saturating_add(value(0));
+    }
+    let mut order: Vec<usize> = (0..sets.len()).collect();
+    order.sort_by(|&a, &b| (Reverse(weights[a]), &sets[a]).cmp(&(Reverse(weights[b]), &sets[b])));
+    let (kept, others) = order.split_at(MOST_SETS - 1);
+
+    let shared = shared_set(others.iter().map(|&id| &sets[id]));
+    let mut new = vec![index(kept.len()); sets.len()];
+    for (position, &id) in kept.iter().enumerate() {
+        new[id] = index(position);
+    }
+    for id in of_rows {
+        *id = new[*id as usize];
+    }
+    *sets = kept.iter().map(|&id| Arc::clone(&sets[id])).chain([shared]).collect();
+}
+
+/// Makes one set of many: a value that all have stays, else it is `[other]`.
+fn shared_set<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {
+    let mut labels: BTreeMap<Arc<str>, (usize, Value)> = BTreeMap::new();
+    let mut count = 0;
+    for set in sets {
+        count += 1;
+        for label in set.iter() {
+            let (seen, value) =
+                labels.entry(Arc::clone(&label.key)).or_insert_with(|| (0, label.value.clone()));
+            *seen += 1;
+            if *value != label.value {
+                *value = Value::Text(OTHER.into());
+            }
+        }
+    }
+    labels
+        .into_iter()
+        .take(MOST_OTHER_LABELS)
+        .map(|(key, (seen, value))| {
+            let value = if seen == count { value } else { Value::Text(OTHER.into()) };
+            Label { key, value }
+        })
+        .collect()
+}
+
+/// Adds the numeric label `wait`: the shortest wait of a bucket, in nanoseconds.
+pub(crate) fn with_wait(set: &LabelSet, bucket: usize) -> LabelSet {
+    let wait = Label { key: "wait".into(), value: Value::Number(1 << (2 * bucket), "nanoseconds") };
+    let mut labels: Vec<Label> =
+        set.iter().filter(|label| label.key != wait.key).cloned().collect();
+    let place = labels.partition_point(|label| label.key < wait.key);
+    labels.insert(place, wait);
+    labels.into()
+}

@@ -1,0 +1,293 @@
+//! From addresses to names.
+//!
+//! Debug information is loaded, asked about every address that is not in the cache, and given back
+//! at once: it takes tens of megabytes, the names that are kept a few. A reading that finds all
+//! addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cache::{Cache, CacheKey};
+use super::elf::{Elf, Segment, SymbolTable, address_at};
+use super::function::{Function, Line, Resolved, is_mangled};
+use super::mapping::{Mapping, Mappings};
+use crate::config::Symbols;
+
+/// The running program, also after its file was replaced.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// What is known about the files in memory, and the names found before.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    modules: Vec<Module>,
+    cache: Cache,
+    /// For single questions ([`Resolver::symbol_at`]), until the next profile is read.
+    single: Option<Single>,
+}
+
+/// A file that is or was in memory.
+#[derive(Debug)]
+struct Module {
+    file: Box<str>,
+    inode: Box<str>,
+    /// Where it can be opened, if it can.
+    path: Option<PathBuf>,
+    build_id: Box<str>,
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug)]
+struct Single {
+    mappings: Mappings,
+    table: Option<(u32, SymbolTable<File>)>,
+}
+
+/// Where an address lies and what its name is.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Found {
+    /// The index of the mapping.
+    pub(crate) mapping: Option<usize>,
+    pub(crate) resolved: Arc<Resolved>,
+}
+
+/// An address that the cache does not know.
+struct Miss {
+    module: u32,
+    /// In the file's own numbering.
+    address: u64,
+    /// Its place in the question.
+    position: usize,
+}
+
+impl Resolver {
+    /// Makes a resolver that keeps up to so many bytes of names.
+    pub(crate) const fn new(cache_bytes: usize) -> Self {
+        Self { modules: Vec::new(), cache: Cache::new(cache_bytes), single: None }
+    }
+
+    /// Changes how many bytes of names are kept.
+    pub(crate) fn set_limit(&mut self, cache_bytes: usize) {
+        self.cache.set_limit(cache_bytes);
+    }
+
+    /// Returns what is mapped now, with build ids.
+    pub(crate) fn mappings(&mut self) -> Mappings {
+        self.single = None;
+        let program = std::env::current_exe().unwrap_or_default();
+        let program = program.to_string_lossy();
+        let mut mappings = Mappings::parse(&crate::sys::memory_maps(), &program);
+        for mapping in mappings.list_mut().iter_mut().filter(|mapping| mapping.is_file()) {
+            let module = self.module(mapping);
+            mapping.build_id = self.modules[module as usize].build_id.clone();
+            mapping.module = Some(module);
+        }
+        mappings
+    }
+
+    /// Finds mapping and names of each address.
+    pub(crate) fn resolve(
+        &mut self,
+        mappings: &Mappings,
+        addresses: &[u64],
+        symbols: Symbols,
+    ) -> Vec<Found> {
+        let mut found = Vec::with_capacity(addresses.len());
+        let mut misses = Vec::new();
+        // Addresses without names share one value.
+        let nothing = Arc::<Resolved>::default();
+        for (position, &address) in addresses.iter().enumerate() {
+            let mapping = mappings.find(address);
+            let mut resolved = None;
+            if symbols != Symbols::None
+                && let Some(mapping) = mapping
+                && let Some((module, address)) = self.translate(&mappings.list()[mapping], address)
+            {
+                resolved = self.cache.get(CacheKey::new(module, address, symbols));
+                if resolved.is_none() {
+                    misses.push(Miss { module, address, position });
+                }
+            }
+            found.push(Found {
+                mapping,
+                resolved: resolved.unwrap_or_else(|| Arc::clone(&nothing)),
+            });
+        }
+        misses.sort_unstable_by_key(|miss| (miss.module, miss.address));
+        for misses in misses.chunk_by(|a, b| a.module == b.module) {
+            let mut source = Source::open(&self.modules[misses[0].module as usize], symbols);
+            for miss in misses {
+                let resolved = Arc::new(source.resolve(miss.address, &mut self.cache));
+                let key = CacheKey::new(miss.module, miss.address, symbols);
+                self.cache.insert(key, Arc::clone(&resolved));
+                found[miss.position].resolved = resolved;
+            }
+        }
+        self.cache.shrink();
+        found
+    }
+
+    /// Returns the file that holds an address, and the address in its own numbering.
+    fn translate(&self, mapping: &Mapping, address: u64) -> Option<(u32, u64)> {
+        let module = mapping.module?;
+        let position = (address - mapping.start).checked_add(mapping.offset)?;
+        Some((module, address_at(&self.modules[module as usize].segments, position)?))
+    }
+
+    /// Returns the file of a mapping, opening it the first time it is seen.
+    fn module(&mut self, mapping: &Mapping) -> u32 {
+        let known = self
+            .modules
+            .iter()
+            .position(|module| module.inode == mapping.inode && module.file == mapping.file);
+        let position = known.unwrap_or_else(|| {
+            self.modules.push(Module::open(mapping));
+            self.modules.len() - 1
+        });
+        super::location::index(position)
+    }
+
+    /// Returns the mangled name of the function at an address of this process.
+    pub(crate) fn symbol_at(&mut self, address: u64) -> Option<String> {
+        let known =
+            self.single.as_ref().is_some_and(|single| single.mappings.find(address).is_some());
+        if !known {
+            let mappings = self.mappings();
+            self.single = Some(Single { mappings, table: None });
+        }
+        let mut single = self.single.take()?;
+        let name = self.symbol_in(&mut single, address);
+        self.single = Some(single);
+        name
+    }
+
+    fn symbol_in(&mut self, single: &mut Single, address: u64) -> Option<String> {
+        let mapping = single.mappings.find(address)?;
+        let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
+        if single.table.as_ref().is_none_or(|(held, _)| *held != module) {
+            single.table = Some((module, symbol_table(&self.modules[module as usize])?));
+        }
+        let (_, table) = single.table.as_mut()?;
+        table.find(address).map(|(name, _)| name)
+    }
+}
+
+impl Module {
+    fn open(mapping: &Mapping) -> Self {
+        let by_range =
+            || format!("/proc/self/map_files/{:x}-{:x}", mapping.start, mapping.end).into();
+        let by_name = || PathBuf::from(&*mapping.file);
+        let path = match (mapping.deleted, mapping.program) {
+            (false, false) => by_name(),
+            // In another root directory the name may lead nowhere.
+            (false, true) if Path::new(&*mapping.file).exists() => by_name(),
+            (_, true) => PROGRAM.into(),
+            // Needs a privilege that few processes have; without it the names stay unknown.
+            (true, false) => by_range(),
+        };
+        let mut module = Self {
+            file: mapping.file.clone(),
+            inode: mapping.inode.clone(),
+            path: None,
+            build_id: Box::default(),
+            segments: Vec::new(),
+        };
+        let elf = File::open(&path).and_then(Elf::new);
+        if let Ok(mut elf) = elf {
+            module.segments = elf.segments().unwrap_or_default();
+            module.build_id = elf.build_id().ok().flatten().unwrap_or_default().into();
+            module.path = Some(path);
+        }
+        module
+    }
+}
+
+/// Where the names of one file come from, for the length of one reading.
+enum Source {
+    Debug(Box<addr2line::Loader>),
+    Table(SymbolTable<File>),
+    Nothing,
+}
+
+/// A frame as debug information tells it.
+struct RawLine {
+    name: Option<String>,
+    file: String,
+    line: u32,
+}
+
+impl Source {
+    fn open(module: &Module, symbols: Symbols) -> Self {
+        let debug = module
+            .path
+            .as_ref()
+            .filter(|_| symbols == Symbols::Dwarf)
+            .and_then(|path| addr2line::Loader::new(path).ok());
+        match debug {
+            Some(loader) => Self::Debug(Box::new(loader)),
+            None => symbol_table(module).map_or(Self::Nothing, Self::Table),
+        }
+    }
+
+    /// Finds the names at an address of the file's own numbering.
+    fn resolve(&mut self, address: u64, cache: &mut Cache) -> Resolved {
+        match self {
+            Self::Debug(loader) => from_debug_information(loader, address, cache),
+            Self::Table(table) => table
+                .find(address)
+                .map_or_else(Resolved::default, |(name, offset)| from_symbol(&name, offset, cache)),
+            Self::Nothing => Resolved::default(),
+        }
+    }
+}
+
+fn symbol_table(module: &Module) -> Option<SymbolTable<File>> {
+    let file = File::open(module.path.as_ref()?).ok()?;
+    Elf::new(file).and_then(Elf::symbols).ok()
+}
+
+fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
+    let function = cache.function(Function::new(name, ""));
+    Resolved { lines: Box::new([Line { function, line: 0 }]), offset, inlines: false }
+}
+
+fn from_debug_information(loader: &addr2line::Loader, address: u64, cache: &mut Cache) -> Resolved {
+    let symbol = loader.find_symbol_info(address);
+    let offset = symbol.as_ref().map_or(0, |symbol| address.saturating_sub(symbol.address()));
+    let mut raw = raw_lines(loader, address);
+    if let (Some(last), Some(symbol)) = (raw.last_mut(), &symbol)
+        && !last.name.as_deref().is_some_and(is_mangled)
+    {
+        // The symbol tells the whole path, debug information may tell the bare name.
+        last.name = Some(symbol.name().to_owned());
+    }
+    let lines: Box<[Line]> = raw
+        .into_iter()
+        .filter_map(|RawLine { name, file, line }| {
+            let function = cache.function(Function::new(&name?, &file));
+            Some(Line { function, line })
+        })
+        .collect();
+    match symbol {
+        Some(symbol) if lines.is_empty() => from_symbol(symbol.name(), offset, cache),
+        _ => Resolved { inlines: !lines.is_empty(), lines, offset },
+    }
+}
+
+/// Reads the frames at an address, innermost first; none where debug information is silent or
+/// damaged.
+fn raw_lines(loader: &addr2line::Loader, address: u64) -> Vec<RawLine> {
+    let mut lines = Vec::new();
+    let Ok(mut frames) = loader.find_frames(address) else { return lines };
+    while let Ok(Some(frame)) = frames.next() {
+        let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+        let location = frame.location.as_ref();
+        lines.push(RawLine {
+            name: name.map(Cow::into_owned),
+            file: location.and_then(|location| location.file).unwrap_or_default().to_owned(),
+            line: location.and_then(|location| location.line).unwrap_or_default(),
+        });
+    }
+    lines
+}

@@ -1,0 +1,319 @@
+//! Which frames are the profiler's own.
+//!
+//! A record of a contention is taken inside a lock's functions, several calls deep, but its leaf
+//! should be the user's function: a profile that names `MutexGuard::drop` everywhere says nothing.
+//! Only names can tell, since inlining mixes both in one address.
+
+use super::Location;
+use super::function::Line;
+
+/// Crates that a capture starts in.
+const OWN: &[&str] =
+    &["profiler_core", "profiler_macros", "lock_api", "parking_lot", "parking_lot_core"];
+
+/// Parts of the standard library that stand between a capture and the user's function.
+const OWN_PATHS: &[&str] = &[
+    "std::sync::",
+    "std::sys::sync::",
+    "std::sys::pal::unix::sync::",
+    "core::mem::drop",
+    "core::mem::manually_drop::",
+    "core::ops::drop::",
+    "core::ops::function::",
+    "core::ptr::drop_in_place",
+    "core::ptr::drop_glue",
+];
+
+/// Functions at the root that say nothing.
+const ROOTS: &[&str] =
+    &["_start", "__clone", "__clone3", "clone", "clone3", "start_thread", "thread_start"];
+
+/// Whose function it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The profiler's or a lock's.
+    Profiler,
+    /// The standard library's: the profiler's between two of its functions, else the user's.
+    Library,
+    User,
+}
+
+/// Where the shown part of a stack begins.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cut {
+    /// So many locations go.
+    pub(crate) locations: usize,
+    /// And so many lines of the next.
+    pub(crate) lines: usize,
+}
+
+/// Finds where the user's part of a stack begins, given the lines of each location, leaf first.
+/// Nothing is cut if nothing would remain.
+pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
+    cut_by(stack.map(|lines| lines.iter().map(|line| &*line.function.name)))
+}
+
+fn cut_by<'a, Lines>(stack: impl Iterator<Item = Lines>) -> Cut
+where
+    Lines: ExactSizeIterator<Item = &'a str>,
+{
+    // Behind the profiler's last function; and behind its first run, with nothing in between.
+    let (mut own, mut run, mut running) = (Cut::default(), Cut::default(), true);
+    for (locations, lines) in stack.enumerate() {
+        let count = lines.len();
+        if count == 0 {
+            return own;
+        }
+        for (position, name) in lines.enumerate() {
+            match owner(name) {
+                Owner::User => return own,
+                Owner::Library => running = false,
+                Owner::Profiler => {
+                    own = if position + 1 == count {
+                        Cut { locations: locations + 1, lines: 0 }
+                    } else {
+                        Cut { locations, lines: position + 1 }
+                    };
+                    if running {
+                        run = own;
+                    }
+                }
+            }
+        }
+    }
+    // No function of the user: what lies between the profiler's functions may matter.
+    if running { Cut::default() } else { run }
+}
+
+/// Returns whether a location is the end of every stack of the system and tells nothing.
+pub(crate) fn is_root(location: &Location) -> bool {
+    let [line] = location.lines() else { return false };
+    let name = &*line.function.name;
+    ROOTS.contains(&name) || name.starts_with("__libc_start_")
+}
+
+/// Tells whose function it is by its demangled name.
+fn owner(name: &str) -> Owner {
+    let Some(qualified) = name.strip_prefix('<') else {
+        return owner_of_path(name).unwrap_or(Owner::User);
+    };
+    let (self_type, interface, method) = split_qualified(qualified);
+    if interface.starts_with("core::ops::function::Fn") && method.starts_with("::call") {
+        // A shim: what it calls has a frame of its own.
+        return Owner::Profiler;
+    }
+    let interface = owner_of_path(interface);
+    if interface == Some(Owner::User) {
+        // Somebody's extension of our types is theirs.
+        return Owner::User;
+    }
+    // A blanket implementation, for a type that is only a letter, belongs to the trait.
+    owner_of_path(plain_type(self_type)).or(interface).unwrap_or(Owner::User)
+}
+
+/// Tells whose path it is by its crate; nothing if it is no path: a type parameter, a primitive.
+fn owner_of_path(path: &str) -> Option<Owner> {
+    let (root, _) = path.split_once("::")?;
+    Some(if OWN.contains(&root) || OWN_PATHS.iter().any(|own| path.starts_with(own)) {
+        Owner::Profiler
+    } else if matches!(root, "core" | "alloc" | "std") {
+        Owner::Library
+    } else {
+        Owner::User
+    })
+}
+
+/// Splits `Type as Trait>::method` into type, trait (empty if there is none) and the rest.
+fn split_qualified(qualified: &str) -> (&str, &str, &str) {
+    let mut depth = 1_usize;
+    let mut as_at = None;
+    let mut before = b' ';
+    for (at, byte) in qualified.bytes().enumerate() {
+        match byte {
+            b'<' => depth += 1,
+            // Not the arrow of a function's type.
+            b'>' if before != b'-' => depth -= 1,
+            b' ' if depth == 1 && qualified[at..].starts_with(" as ") => as_at = Some(at),
+            _ => {}
+        }
+        if depth == 0 {
+            let (inside, rest) = (&qualified[..at], &qualified[at + 1..]);
+            return match as_at {
+                Some(as_at) => (&inside[..as_at], &inside[as_at + 4..], rest),
+                None => (inside, "", rest),
+            };
+        }
+        before = byte;
+    }
+    (qualified, "", "")
+}
+
+/// Returns `T` for references, pointers, slices and trait objects of `T`.
+fn plain_type(mut name: &str) -> &str {
+    const AROUND: &[&str] = &["&", "*", "mut ", "const ", "dyn ", "["];
+    while let Some(inner) = AROUND.iter().find_map(|around| name.strip_prefix(around)) {
+        name = inner;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks what is left of a stack. Locations are lines of text, leaf first, and the lines of a
+    /// location stand between bars, innermost first; `-` is a location without a name.
+    fn check(stack: &[&str], left: &[&str]) {
+        let lines: Vec<Vec<&str>> = stack
+            .iter()
+            .map(|location| location.split(" | ").filter(|name| *name != "-").collect())
+            .collect();
+        let cut = cut_by(lines.iter().map(|lines| lines.iter().copied()));
+        let shown: Vec<String> = lines
+            .iter()
+            .enumerate()
+            .skip(cut.locations)
+            .map(|(at, lines)| {
+                let hidden = if at == cut.locations { cut.lines } else { 0 };
+                if lines.is_empty() { "-".to_owned() } else { lines[hidden..].join(" | ") }
+            })
+            .collect();
+        assert_eq!(shown, left);
+    }
+
+    #[test]
+    fn the_leaf_is_the_function_that_took_the_lock() {
+        check(
+            &[
+                "profiler_core::capture::walk",
+                "<profiler_core::parking_lot::RawMutex as lock_api::mutex::RawMutex>::lock",
+                "lock_api::mutex::Mutex<R,T>::lock",
+                "shop::checkout",
+                "shop::main",
+            ],
+            &["shop::checkout", "shop::main"],
+        );
+        check(
+            &["<profiler_core::sync::Mutex<shop::Stock>>::lock", "shop::checkout"],
+            &["shop::checkout"],
+        );
+    }
+
+    #[test]
+    fn inlined_frames_go_and_their_location_stays() {
+        check(
+            &[
+                "profiler_core::ledger::released | <lock_api::mutex::MutexGuard<R,T> as core::ops::drop::Drop>::drop | \
+                 core::ptr::drop_in_place<lock_api::mutex::MutexGuard<profiler_core::parking_lot::RawMutex,u32>> | \
+                 shop::reprice | shop::reprice_all",
+                "shop::main",
+            ],
+            &["shop::reprice | shop::reprice_all", "shop::main"],
+        );
+    }
+
+    #[test]
+    fn guards_that_die_inside_other_values_are_trimmed() {
+        for glue in [
+            "core::ptr::drop_in_place<core::option::Option<shop::Held>>",
+            "core::ptr::drop_in_place::<core::result::Result<shop::Held, shop::Error>>",
+            "<alloc::vec::Vec<T,A> as core::ops::drop::Drop>::drop | core::ptr::drop_in_place<alloc::vec::Vec<shop::Held>>",
+            "core::mem::drop",
+            "core::mem::drop::<std::sync::poison::mutex::MutexGuard<u32>>",
+            "<std::sync::poison::mutex::MutexGuard<T> as core::ops::drop::Drop>::drop",
+            "<std::sync::MutexGuard<u32> as core::ops::Drop>::drop",
+            "core::ops::function::FnOnce::call_once",
+            "<shop::main::{closure#0} as core::ops::function::FnOnce<()>>::call_once",
+            "std::sys::sync::mutex::futex::Mutex::lock_contended",
+        ] {
+            check(&["profiler_core::ledger::released", glue, "shop::f"], &["shop::f"]);
+        }
+        // A destructor of the user's is the user's function.
+        let own = "<shop::Held as core::ops::drop::Drop>::drop";
+        check(&["profiler_core::ledger::released", own, "shop::f"], &[own, "shop::f"]);
+    }
+
+    #[test]
+    fn bare_names_with_the_path_of_their_file_are_trimmed_too() {
+        check(
+            &[
+                "profiler_core::ledger::released<u32> | lock_api::mutex::drop<RawMutex, u32> | core::ptr::drop_in_place<lock_api::mutex::MutexGuard<u32>> | core::mem::drop<u32> | shop::pricing::reprice",
+            ],
+            &["shop::pricing::reprice"],
+        );
+    }
+
+    #[test]
+    fn the_library_between_our_own_functions_goes_with_them() {
+        check(
+            &[
+                "core::sync::atomic::AtomicU64::load | profiler_core::tally::record",
+                "std::thread::local::LocalKey<T>::with",
+                "profiler_core::sync::Mutex<T>::lock",
+                "core::iter::traits::iterator::Iterator::for_each",
+                "shop::f",
+            ],
+            &["core::iter::traits::iterator::Iterator::for_each", "shop::f"],
+        );
+    }
+
+    #[test]
+    fn only_the_run_at_the_leaf_is_cut() {
+        check(
+            &[
+                "lock_api::mutex::Mutex<R,T>::lock",
+                "shop::main::{closure#0}",
+                "profiler_core::with_labels::<(), shop::main::{closure#0}>",
+                "shop::main",
+            ],
+            &[
+                "shop::main::{closure#0}",
+                "profiler_core::with_labels::<(), shop::main::{closure#0}>",
+                "shop::main",
+            ],
+        );
+    }
+
+    #[test]
+    fn names_that_merely_begin_alike_stay() {
+        for name in [
+            "profiler_core_extra::lock",
+            "lock_apis::Mutex::lock",
+            "parking_lot_of_cars::park",
+            "shop::lock_api::lock",
+            "<shop::Raw as lock_api::mutex::RawMutex>::lock",
+            "<lock_api::mutex::Mutex<R,T> as shop::LockAll>::lock_all",
+            "<&lock_api::mutex::Mutex<R,T> as shop::LockAll>::lock_all",
+            "shop::lock::<profiler_core::sync::Mutex<u32>>",
+            "<shop::Pool<fn(u32) -> lock_api::Mutex<u32>>>::get",
+            "main",
+            "pthread_mutex_lock",
+        ] {
+            check(&["profiler_core::f", name, "shop::f"], &[name, "shop::f"]);
+            check(&[name, "shop::f"], &[name, "shop::f"]);
+        }
+    }
+
+    #[test]
+    fn all_stays_if_all_would_go() {
+        let own = &["profiler_core::f", "lock_api::g | std::sync::h"];
+        check(own, own);
+        // A thread of the profiler's own: the library calls it.
+        check(
+            &[
+                "lock_api::mutex::Mutex<R,T>::lock",
+                "std::sys::backtrace::f",
+                "profiler_core::thread",
+                "std::thread::start",
+            ],
+            &["std::sys::backtrace::f", "profiler_core::thread", "std::thread::start"],
+        );
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn a_frame_without_a_name_ends_the_run() {
+        check(&["profiler_core::f", "-", "profiler_core::g"], &["-", "profiler_core::g"]);
+        check(&["-", "shop::f"], &["-", "shop::f"]);
+    }
+}
