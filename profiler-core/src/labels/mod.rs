@@ -3,6 +3,6 @@
 mod current;
 mod intern;
 
-pub use current::{Labels, with_labels};
-pub(crate) use current::{Restore, put};
+pub(crate) use current::put;
+pub use current::{Labels, Restore, with_labels};
 pub(crate) use intern::{Set, bytes};
