@@ -63,6 +63,22 @@ pub enum Symbols {
     None,
 }
 
+impl Symbols {
+    /// The accepted words, as in `?symbols=table`.
+    pub const NAMES: &'static [&'static str] = &["dwarf", "table", "none"];
+
+    /// Returns the one of that name (one of [`Symbols::NAMES`]).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "dwarf" => Some(Self::Dwarf),
+            "table" => Some(Self::SymbolTable),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
 /// What stands as the stack of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -97,6 +113,19 @@ impl LabelView {
     pub const ALL: Self = Self { span: true, thread: true, acquired_at: true, wait: true };
     /// The accepted words, as in `?labels=span,thread`.
     pub const NAMES: &'static [&'static str] = &["span", "thread", "acquired_at", "wait", "all"];
+
+    /// Returns the labels of a list such as `span,thread`; spaces around names are passed over.
+    ///
+    /// # Errors
+    ///
+    /// The first name that is none of the accepted words.
+    pub fn from_names(names: &str) -> Result<Self, &str> {
+        names
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .try_fold(Self::NONE, Self::with)
+    }
 
     /// Adds the label of that name (one of [`LabelView::NAMES`]).
     ///
@@ -247,6 +276,101 @@ impl Config {
     ///
     /// A value that cannot be read; the message names the variable and what it accepts.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Ok(Self::default())
+        Self::from_variables(|name| {
+            std::env::var_os(name).map(|v| v.to_string_lossy().into_owned())
+        })
+    }
+
+    fn from_variables(
+        variable: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        /// Reads one variable; an unset or empty one leaves the default.
+        fn read<T>(
+            name: &'static str,
+            value: Option<String>,
+            accepted: &'static str,
+            parse: impl FnOnce(&str) -> Option<T>,
+        ) -> Result<Option<T>, ConfigError> {
+            let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+            let error = || ConfigError { variable: name, value: value.clone(), accepted };
+            parse(value.trim()).map(Some).ok_or_else(error)
+        }
+        const NANOSECONDS: &str = "a whole number of nanoseconds (1 records all, 0 nothing)";
+        let mut config = Self::default();
+        let number = |name, accepted| {
+            read(name, variable(name), accepted, |value| value.parse::<u64>().ok())
+        };
+        if let Some(nanoseconds) = number("PROFILER_BLOCK_NS", NANOSECONDS)? {
+            config.rates.block_ns = nanoseconds;
+        }
+        if let Some(nanoseconds) = number("PROFILER_MUTEX_NS", NANOSECONDS)? {
+            config.rates.mutex_ns = nanoseconds;
+        }
+        let name = "PROFILER_MUTEX_FRACTION";
+        let accepted = "a whole number (1 records every charge, N one in N, 0 none)";
+        if let Some(fraction) = read(name, variable(name), accepted, |value| value.parse().ok())? {
+            config.rates.mutex_fraction = fraction;
+        }
+        let name = "PROFILER_STACK_DEPTH";
+        let depth = |value: &str| {
+            value.parse().ok().filter(|depth| (1..=Self::MAX_STACK_DEPTH).contains(depth))
+        };
+        let accepted = "a whole number of frames from 1 to 1024";
+        if let Some(depth) = read(name, variable(name), accepted, depth)? {
+            config.stack_depth = depth;
+        }
+        let name = "PROFILER_SYMBOLS";
+        let symbols = |value: &str| Symbols::from_name(value);
+        if let Some(symbols) = read(name, variable(name), "dwarf, table or none", symbols)? {
+            config.view.symbols = symbols;
+        }
+        let name = "PROFILER_LABELS";
+        let accepted = "names out of span, thread, acquired_at, wait and all, separated by commas";
+        let labels = |value: &str| LabelView::from_names(value).ok();
+        if let Some(labels) = read(name, variable(name), accepted, labels)? {
+            config.view.labels = labels;
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, value: &str) -> Result<Config, String> {
+        Config::from_variables(|wanted| (wanted == name).then(|| value.to_owned()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn variables_replace_defaults() {
+        assert_eq!(config("", ""), Ok(Config::default()));
+        let rates = |name, value| config(name, value).expect("accepted").rates;
+        assert_eq!(rates("PROFILER_BLOCK_NS", "1"), Rates::DEFAULT.block_ns(1));
+        assert_eq!(rates("PROFILER_MUTEX_NS", " 0 "), Rates::DEFAULT.mutex_ns(0));
+        assert_eq!(rates("PROFILER_MUTEX_FRACTION", "7"), Rates::DEFAULT.mutex_fraction(7));
+        assert_eq!(config("PROFILER_STACK_DEPTH", "64").expect("accepted").stack_depth, 64);
+        let view = |name, value| config(name, value).expect("accepted").view;
+        assert_eq!(view("PROFILER_SYMBOLS", "table").symbols, Symbols::SymbolTable);
+        assert_eq!(view("PROFILER_LABELS", "span, wait").labels.span, true);
+        assert_eq!(view("PROFILER_LABELS", "all").labels, LabelView::ALL);
+        assert_eq!(config("PROFILER_LABELS", ""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_what_is_accepted() {
+        for (name, value, accepted) in [
+            ("PROFILER_BLOCK_NS", "10us", "nanoseconds"),
+            ("PROFILER_MUTEX_NS", "-1", "nanoseconds"),
+            ("PROFILER_MUTEX_FRACTION", "1.5", "whole number"),
+            ("PROFILER_STACK_DEPTH", "0", "from 1 to 1024"),
+            ("PROFILER_STACK_DEPTH", "1025", "from 1 to 1024"),
+            ("PROFILER_SYMBOLS", "yes", "dwarf, table or none"),
+            ("PROFILER_LABELS", "span,user", "acquired_at"),
+        ] {
+            let message = config(name, value).expect_err("refused");
+            assert!(message.contains(name) && message.contains(accepted), "{message}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod kind;
 mod labels;
+mod live;
 mod merge;
 mod profile;
 mod profiler;

@@ -1,10 +1,18 @@
 //! Stage 2: the sum of all tallies.
+//!
+//! Merging is addition, so the order of reading does not matter; nothing that is read waits.
 
 use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
+use crate::buffer::emergency::EMERGENCY;
+use crate::buffer::record::{Header, Marker, Source, Waiting};
+use crate::buffer::tally::{BUCKETS, Row};
+use crate::buffer::thread;
+use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
+use crate::labels::Set;
 
 /// Number of columns a record has at the most.
 pub(crate) const VALUES: usize = 4;
@@ -38,7 +46,7 @@ pub(crate) struct Key {
 }
 
 /// Buckets of the numeric label `wait`: powers of four from 1 ns to 4^18 ns (69 s) and longer.
-pub(crate) const WAIT_BUCKETS: usize = 19;
+pub(crate) const WAIT_BUCKETS: usize = BUCKETS;
 
 /// Count and nanoseconds by duration of the single wait; bucket `i` holds waits of at least `4^i`
 /// and less than `4^(i+1)` nanoseconds, the last one all longer waits too.
@@ -54,3 +62,200 @@ pub(crate) struct Sums {
 
 /// All rows of one kind, summed over all tallies.
 pub(crate) type Rows = HashMap<Key, Sums>;
+
+/// The user's labels as a key carries them.
+type Labels = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// Makes keys; what many keys share is made once.
+#[derive(Default)]
+pub(crate) struct Keys {
+    paths: HashMap<*const Node, Arc<[&'static CallSite]>>,
+    labels: HashMap<*const Set, Labels>,
+}
+
+impl Keys {
+    /// Returns the key of a row.
+    pub(crate) fn of_row(&mut self, header: &Header, row: Row) -> Key {
+        let stack = match header.marker.name() {
+            Some(name) => Stack::Marker(name),
+            None => Stack::Native(row.key().frames.into()),
+        };
+        self.key(header, stack)
+    }
+
+    /// Returns the key of a header and a stack.
+    pub(crate) fn key(&mut self, header: &Header, stack: Stack) -> Key {
+        let named_wait = header.waiting == Waiting::Named;
+        let lock = match header.source {
+            Source::Block | Source::Mutex if !named_wait => header.name,
+            _ => None,
+        };
+        Key {
+            stack,
+            path: self.path(header.node),
+            labels: self.labels(header.labels),
+            waiting_for: if named_wait { header.name } else { header.waiting.label() },
+            lock,
+            acquired_at: header.acquired_at,
+            thread: None,
+        }
+    }
+
+    fn path(&mut self, node: Option<&'static Node>) -> Arc<[&'static CallSite]> {
+        let Some(node) = node else { return Arc::default() };
+        let path = self.paths.entry(node);
+        path.or_insert_with(|| node.path().collect()).clone()
+    }
+
+    fn labels(&mut self, set: Option<&'static Set>) -> Labels {
+        let Some(set) = set else { return Arc::default() };
+        let labels = self.labels.entry(set);
+        labels.or_insert_with(|| set.iter().map(|(k, v)| (k.into(), v.into())).collect()).clone()
+    }
+}
+
+/// Returns the rows of one source, summed over all threads; for custom profiles those of one name.
+pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
+    let mut rows = Rows::new();
+    let mut keys = Keys::default();
+    let wanted = |header: &Header| {
+        header.source == source && (source != Source::Custom || header.name == custom)
+    };
+    for thread in thread::all() {
+        thread.tally().for_each(|row| {
+            let header = row.header();
+            if wanted(&header) {
+                add(&mut rows, keys.of_row(&header, row), row.values(), row.bucket_values());
+            }
+        });
+    }
+    EMERGENCY.for_each(|header, values| {
+        let marker = header.marker.name().unwrap_or("[lost]");
+        if wanted(&header) {
+            add(&mut rows, keys.key(&header, Stack::Marker(marker)), values, None);
+        }
+    });
+    rows
+}
+
+/// Adds to a row; sums that are all zero make none, since a row is found before its first value.
+pub(crate) fn add(rows: &mut Rows, key: Key, values: [i64; VALUES], waits: Option<Waits>) {
+    if values == [0; VALUES] {
+        return;
+    }
+    let sums = rows.entry(key).or_default();
+    for (sum, value) in sums.values.iter_mut().zip(values) {
+        *sum = sum.wrapping_add(value);
+    }
+    if let Some(waits) = waits {
+        let cells = sums.waits.get_or_insert_with(|| Box::new([(0, 0); WAIT_BUCKETS]));
+        for (cell, (count, nanoseconds)) in cells.iter_mut().zip(waits) {
+            cell.0 += count;
+            cell.1 += nanoseconds;
+        }
+    }
+}
+
+/// Returns the span paths of all threads with their calls and times.
+pub(crate) fn spans() -> Rows {
+    let mut rows = Rows::new();
+    let mut keys = Keys::default();
+    for thread in thread::all() {
+        let mut open = vec![thread.tree().root()];
+        while let Some(node) = open.pop() {
+            let [calls, busy, idle] = node.values();
+            let header = Header { node: Some(node), ..Header::new(Source::Custom) };
+            let key = keys.key(&header, Stack::Native(Box::default()));
+            add(&mut rows, key, [calls, busy, idle, 0], None);
+            open.extend(node.children());
+        }
+    }
+    rows
+}
+
+/// Returns how many threads joined; who created them is not known.
+pub(crate) fn threads() -> Rows {
+    let mut rows = Rows::new();
+    let joined = i64::try_from(thread::joined()).unwrap_or(i64::MAX);
+    let key = Keys::default().key(&Header::new(Source::Custom), Stack::Marker("[unknown]"));
+    add(&mut rows, key, [joined, 0, 0, 0], None);
+    rows
+}
+
+/// What tallies hold besides their rows.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Held {
+    /// Records, as their weights count them.
+    pub(crate) records: i64,
+    /// Those of them under `[overflow]` and `[lost]`.
+    pub(crate) lost: i64,
+    pub(crate) bytes: usize,
+}
+
+/// Returns what all tallies hold.
+pub(crate) fn held() -> Held {
+    let mut held = Held::default();
+    let mut count = |header: &Header, count: i64| {
+        if matches!(header.source, Source::Block | Source::Mutex) {
+            held.records += count;
+            if matches!(header.marker, Marker::Overflow | Marker::Lost) {
+                held.lost += count;
+            }
+        }
+    };
+    let mut bytes = 0;
+    for thread in thread::all() {
+        thread.tally().for_each(|row| count(&row.header(), row.values()[0]));
+        bytes += thread.bytes();
+    }
+    EMERGENCY.for_each(|header, values| count(&header, values[0]));
+    held.bytes = bytes + crate::labels::bytes();
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(number: u8) -> Key {
+        let stack = Stack::Native([u64::from(number) + 1].into());
+        Keys::default().key(&Header::new(Source::Block), stack)
+    }
+
+    type Part = Vec<(u8, i32, i32)>;
+
+    fn sum(parts: &[&Part]) -> Rows {
+        let mut rows = Rows::new();
+        for &&(number, count, delay) in parts.iter().copied().flatten().collect::<Vec<_>>().iter() {
+            let waits = [(i64::from(count), i64::from(delay)); WAIT_BUCKETS];
+            add(&mut rows, key(number), [count.into(), delay.into(), 0, 0], Some(waits));
+        }
+        rows
+    }
+
+    proptest! {
+        /// The order of tallies and of their rows does not matter.
+        #[test]
+        fn merging_is_commutative_and_associative(
+            a in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
+            b in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
+            c in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
+        ) {
+            let expected = sum(&[&a, &b, &c]);
+            prop_assert_eq!(&sum(&[&c, &a, &b]), &expected);
+            prop_assert_eq!(&sum(&[&b, &c, &a]), &expected);
+            let total: i64 = expected.values().map(|sums| sums.values[1]).sum();
+            let parts = [&a, &b, &c].into_iter().flatten();
+            prop_assert_eq!(total, parts.map(|part| i64::from(part.2)).sum::<i64>());
+        }
+    }
+
+    #[test]
+    fn a_row_without_values_is_no_row() {
+        let mut rows = Rows::new();
+        add(&mut rows, key(1), [0; VALUES], None);
+        assert!(rows.is_empty());
+    }
+}

@@ -1,11 +1,32 @@
 //! Starting and reading: the only file that knows both capture and profiles.
 
 use std::io::{self, Write};
+use std::panic::Location;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use crate::config::{Config, Rates, View};
+use crate::buffer::record::Source;
+use crate::capture::{self, custom, ledger, rates};
+use crate::config::{Config, LabelView, Rates, StackView, View};
+use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
-use crate::profile::Profile;
+use crate::live::threads;
+use crate::merge::{self, Key, Rows};
+use crate::profile::{self, Profile, Reading, Resolver};
+use crate::{buffer, clock, stack, sys};
+
+/// How often the profiler's own thread looks for libraries that were loaded or unloaded.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The first start: from where, and with what.
+static STARTED: OnceLock<Started> = OnceLock::new();
+static RESOLVER: Mutex<Resolver> = Mutex::new(Resolver::new(0));
+
+struct Started {
+    caller: &'static Location<'static>,
+    config: Config,
+}
 
 /// What the profiler says about itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,59 +36,127 @@ pub struct Stats {
     pub started: bool,
     /// Threads known and alive.
     pub threads: usize,
-    /// Records taken since the start.
+    /// Waits and charges recorded since the start, as their weights count them.
     pub records: u64,
-    /// Records whose stack had no room and stand under `[overflow]`.
-    pub overflowed: u64,
+    /// Those of them whose stack was not kept: they stand under `[overflow]` and `[lost]`.
+    pub lost: u64,
     /// Bytes held by tallies, span paths and labels.
     pub bytes: usize,
 }
 
 /// Starts the profiler: from now on it records.
 ///
+/// `profiler_http::serve` and `service` do this by themselves, with [`Config::from_env`].
+///
 /// # Errors
 ///
 /// It was started before; the error names the place of the first start.
+///
+/// ```
+/// use profiler_core::{Config, Rates};
+///
+/// profiler_core::start(Config::default().rates(Rates::ALL))?;
+/// let error = profiler_core::start(Config::default()).expect_err("it runs");
+/// assert!(error.to_string().contains("already started at"));
+/// # Ok::<(), profiler_core::StartError>(())
+/// ```
 #[track_caller]
 pub fn start(config: Config) -> Result<(), StartError> {
-    let _ = config;
+    let caller = Location::caller();
+    let mut first = false;
+    let started = STARTED.get_or_init(|| {
+        first = true;
+        Started { caller, config }
+    });
+    if !first {
+        return Err(StartError::AlreadyStarted { first: started.caller });
+    }
+    let config = &started.config;
+    resolver().set_limit(config.symbol_cache);
+    rates::set(config.rates);
+    stack::prepare();
+    sys::on_fork_child(|| {
+        ledger::forked();
+        buffer::thread::forked();
+    });
+    capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
+    // Without this thread times are read from the system's clock and libraries loaded later are
+    // found when a profile is read: dearer, not wrong.
+    let _ =
+        std::thread::Builder::new().name("profiler".to_owned()).stack_size(128 << 10).spawn(tend);
     Ok(())
+}
+
+/// The profiler's own thread.
+fn tend() {
+    clock::calibrate();
+    loop {
+        std::thread::sleep(TICK);
+        stack::refresh();
+    }
+}
+
+fn resolver() -> std::sync::MutexGuard<'static, Resolver> {
+    RESOLVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn config() -> Config {
+    STARTED.get().map(|started| started.config.clone()).unwrap_or_default()
 }
 
 /// Changes what is recorded from now on; what was recorded stays as it is.
 pub fn set_rates(rates: Rates) {
-    let _ = rates;
+    rates::set(rates);
 }
 
 /// Returns what is recorded now.
 #[must_use]
 pub fn rates() -> Rates {
-    Rates::default()
+    rates::get()
 }
 
 /// Returns the view that the configuration asks for.
 #[must_use]
 pub fn default_view() -> View {
-    View::default()
+    config().view
 }
 
 /// Returns what the profiler says about itself.
 #[must_use]
 pub fn stats() -> Stats {
-    Stats::default()
+    let held = merge::held();
+    Stats {
+        started: STARTED.get().is_some(),
+        threads: threads::count(),
+        records: held.records.cast_unsigned(),
+        lost: held.lost.cast_unsigned(),
+        bytes: held.bytes,
+    }
 }
 
 /// Returns every profile there is, sorted by name: the built-in ones and the application's own.
+///
+/// One of the application's own that has the name of a built-in one is not listed.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    Kind::ALL.to_vec()
+    let own = custom::names().into_iter().filter(|name| Kind::from_name(name).is_none());
+    let mut kinds: Vec<_> = Kind::ALL.iter().copied().chain(own.map(Kind::Custom)).collect();
+    kinds.sort_by_key(|kind| kind.name());
+    kinds
 }
 
-/// Returns how many rows a profile has now, as the index page shows it.
+/// Returns how many rows a profile has now; for `goroutine` and `threadcreate` how many threads.
 #[must_use]
 pub fn count(kind: Kind) -> usize {
-    let _ = kind;
-    0
+    match kind {
+        Kind::Goroutine => threads::count(),
+        Kind::Threadcreate => usize::try_from(buffer::thread::joined()).unwrap_or(usize::MAX),
+        Kind::Custom(_) => {
+            let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
+            usize::try_from(count).unwrap_or(0)
+        }
+        Kind::Block | Kind::Mutex | Kind::Spans => rows(kind).len(),
+    }
 }
 
 /// Reads a profile in the configured view.
@@ -81,28 +170,77 @@ pub fn snapshot(kind: Kind) -> Result<Profile, Unavailable> {
 
 /// Reads a profile.
 ///
+/// A profile before the start is empty. The stack of `spans` is always the path.
+///
 /// # Errors
 ///
 /// This platform or build cannot give it.
 pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
-    let _ = view;
-    Err(Unavailable { kind, reason: "not yet" })
+    available(kind)?;
+    stack::refresh();
+    let view = match sys::supported() {
+        Ok(()) if kind != Kind::Spans => view,
+        _ => view.stack(StackView::Logical),
+    };
+    let depth = config().stack_depth;
+    let reading = Reading { kind, view, depth, time: SystemTime::now() };
+    Ok(profile::build(reading, &rows(kind), &RESOLVER))
+}
+
+/// Threads are known only where the system tells of them; all else works everywhere, by spans.
+fn available(kind: Kind) -> Result<(), Unavailable> {
+    match kind {
+        Kind::Goroutine | Kind::Threadcreate => {
+            sys::supported().map_err(|reason| Unavailable { kind, reason })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rows(kind: Kind) -> Rows {
+    match kind {
+        Kind::Block => merge::tallies(Source::Block, None),
+        Kind::Mutex => merge::tallies(Source::Mutex, None),
+        Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
+        Kind::Spans => merge::spans(),
+        Kind::Goroutine => threads::rows(),
+        Kind::Threadcreate => merge::threads(),
+    }
 }
 
 /// Returns the mangled name of the function at an address of this process, or nothing.
 #[must_use]
 pub fn symbol(address: u64) -> Option<String> {
-    let _ = address;
-    None
+    resolver().symbol_at(address)
 }
 
+/// Threads named in one go: label sets of one profile are bounded.
+const DUMP_CHUNK: usize = 100;
+
 /// Writes every known thread by itself: what it does or waits for, since when, who holds what it
-/// waits for, and its stack. The form is that of `goroutine?debug=2` in Go.
+/// waits for, and its stack. The form is that of `goroutine?debug=2` in Go; the calling thread
+/// comes first, if it is known.
 ///
 /// # Errors
 ///
 /// What the writer returns.
-pub fn write_threads(writer: impl Write) -> io::Result<()> {
-    let _ = writer;
-    Ok(())
+pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
+    stack::refresh();
+    let caller = buffer::thread::current().map(buffer::thread::Thread::number);
+    let mut states = threads::states();
+    states.sort_by_key(|state| (Some(state.number) != caller, state.number));
+    let labels = LabelView { span: true, thread: true, acquired_at: true, wait: false };
+    let view = default_view().labels(labels);
+    for (position, states) in states.chunks(DUMP_CHUNK).enumerate() {
+        let mut rows = Rows::new();
+        for state in states {
+            let thread = Some(state.number.to_string().into());
+            merge::add(&mut rows, Key { thread, ..state.key.clone() }, [1, 0, 0, 0], None);
+        }
+        let time = SystemTime::now();
+        let reading = Reading { kind: Kind::Goroutine, view, depth: config().stack_depth, time };
+        let profile = profile::build(reading, &rows, &RESOLVER);
+        dump::write(&mut writer, states, &profile, position == 0)?;
+    }
+    writer.flush()
 }

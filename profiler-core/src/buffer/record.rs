@@ -5,9 +5,8 @@
 use std::panic::Location;
 use std::ptr;
 
-use super::tally::HEADER;
+use super::tally::{HEADER, Row};
 use super::tree::Node;
-use crate::callsite::CallSite;
 use crate::labels::Set;
 
 /// Which profile a record belongs to.
@@ -159,10 +158,13 @@ impl Header {
             acquired_at: unsafe { reference(words[5]) },
         }
     }
+}
 
-    /// Returns the span path, leaf first.
-    pub(crate) fn path(&self) -> impl Iterator<Item = &'static CallSite> {
-        self.node.into_iter().flat_map(Node::path)
+impl Row {
+    /// Returns the row's key besides its stack.
+    pub(crate) fn header(&self) -> Header {
+        // SAFETY: rows are made by `capture` alone, from `Header::words`.
+        unsafe { Header::from_words(self.key().header) }
     }
 }
 

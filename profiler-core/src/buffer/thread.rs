@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -218,6 +219,12 @@ impl Thread {
         &self.tally
     }
 
+    /// Returns the bytes held for this block, its tally and its span paths.
+    pub(crate) fn bytes(&self) -> usize {
+        let scratch = self.scratch.1 * size_of::<u64>();
+        size_of::<Self>() + scratch + self.tally.bytes() + self.tree.bytes()
+    }
+
     /// Returns the kernel's number of the thread that owns or last owned this block.
     pub(crate) fn owner_id(&self) -> u32 {
         // Relaxed: the number says all.
@@ -327,8 +334,18 @@ pub(crate) struct Wait {
     pub(crate) since: u64,
     /// The row that it will be recorded in: stack, span path, labels and lock.
     pub(crate) row: Option<Row>,
-    /// The address of the lock's monitor, or 0.
+    /// The address of the lock's monitor, or 0. Its first two words are a pointer to the holder's
+    /// `Thread` and one to the `Location` where the lock was acquired.
     pub(crate) monitor: usize,
+}
+
+/// Who holds a lock exclusively.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder {
+    /// Nothing for readers, and for threads that the profiler does not know.
+    pub(crate) thread: Option<&'static Thread>,
+    /// Where the lock was acquired; nothing for readers.
+    pub(crate) site: Option<&'static Location<'static>>,
 }
 
 impl WaitSlot {
@@ -384,6 +401,30 @@ impl WaitSlot {
             // SAFETY: null, or a row's own pointer: the sequence did not change while it was read.
             let row = unsafe { Row::from_raw(row) };
             (Wait { since, row, monitor }, sequence)
+        })
+    }
+
+    /// Returns who holds the lock that is waited for, and where it was acquired; nothing when the
+    /// wait is for no lock or has ended.
+    ///
+    /// The lock may be gone as soon as the wait has ended, so its memory is read by the kernel, and
+    /// what was read counts only if the wait was still going on after.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        let (wait, sequence) = self.read_with_sequence()?;
+        let mut words = [0; 2 * size_of::<usize>()];
+        let read = wait.monitor != 0 && sys::read_memory(wait.monitor, &mut words);
+        if !read || !self.is_still(sequence) {
+            return None;
+        }
+        let (thread, site) = words.split_at(size_of::<usize>());
+        let address = |word: &[u8]| word.try_into().map_or(0, usize::from_ne_bytes);
+        let thread = address(thread);
+        let site = ptr::with_exposed_provenance::<Location<'static>>(address(site));
+        Some(Holder {
+            thread: all().find(|block| ptr::from_ref(*block).addr() == thread),
+            // SAFETY: a lock's word, read while the lock was there: null, or stored from a
+            // reference that lives for ever.
+            site: unsafe { site.as_ref() },
         })
     }
 

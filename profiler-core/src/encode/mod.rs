@@ -8,5 +8,6 @@ mod text;
 
 #[cfg(test)]
 mod check;
+pub(crate) mod dump;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -3,6 +3,5 @@
 mod current;
 mod intern;
 
-pub(crate) use current::put;
-pub use current::{Labels, Restore, with_labels};
+pub use current::{Labels, with_labels};
 pub(crate) use intern::{Set, bytes};

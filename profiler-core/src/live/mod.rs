@@ -1,0 +1,3 @@
+//! What is there now: safe reads of what capture publishes.
+
+pub(crate) mod threads;
