@@ -20,7 +20,7 @@ pub(crate) enum Environment {
 
 impl Environment {
     pub(crate) fn read() -> Result<Self, ServeError> {
-        Self::from(|name| std::env::var_os(name))
+        Self::from(std::env::var_os::<&'static str>)
     }
 
     fn from(variable: impl Fn(&'static str) -> Option<OsString>) -> Result<Self, ServeError> {

@@ -73,11 +73,11 @@ pub(crate) fn page(kinds: &[(Kind, usize)], stats: &Stats, stripped: bool) -> St
     }
     let _ = write!(
         page,
-        "</ul>\n<p class=stats>profiler {}: {}, {} records, {} of them under [overflow], {} threads, {} KiB held</p>\n</body>\n</html>\n",
+        "</ul>\n<p class=stats>profiler {}: {}, {} records, {} of them lost, {} threads, {} KiB held</p>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION"),
         if stats.started { "recording" } else { "not started" },
         stats.records,
-        stats.overflowed,
+        stats.lost,
         stats.threads,
         stats.bytes.div_ceil(1024),
     );

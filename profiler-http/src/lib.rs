@@ -72,6 +72,11 @@
 //! curl --oauth2-bearer sesame 'http://shop:6060/debug/pprof/goroutine?debug=2'
 //! ```
 
+#![allow(
+    clippy::result_large_err,
+    reason = "the error is the response to a refused request: one a request, boxing saves nothing"
+)]
+
 mod access;
 mod body;
 mod bound;

@@ -71,7 +71,8 @@ fn page(stripped: bool) -> String {
 }
 
 fn command_line() -> Vec<u8> {
-    let arguments: Vec<_> = std::env::args_os().map(|it| it.into_encoded_bytes()).collect();
+    let arguments: Vec<_> =
+        std::env::args_os().map(std::ffi::OsString::into_encoded_bytes).collect();
     arguments.join(&0)
 }
 

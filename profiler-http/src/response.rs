@@ -65,12 +65,9 @@ pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
 /// Returns a redirect within this server.
 pub(crate) fn redirect(target: &str, method: &Method) -> Response {
     let target = encode_non_ascii(target);
+    let page = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape_html(&target));
     // Go writes the little page for GET only.
-    let body = if method == Method::GET {
-        format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape_html(&target))
-    } else {
-        String::new()
-    };
+    let body = if method == Method::GET { page } else { String::new() };
     let mut response = with(StatusCode::TEMPORARY_REDIRECT, HTML, body);
     // Only printable ASCII is left, so this is always a header.
     if let Ok(value) = HeaderValue::from_str(&target) {

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use profiler_core::Config;
+use profiler_core::{Config, CustomProfile};
 
 use super::*;
 
@@ -70,7 +70,49 @@ fn failure(target: &str, status: u16, message: &str) {
     assert_eq!(header(&response, "x-go-pprof"), Some("1"), "{target}");
 }
 
+const BINARY: &str = "application/octet-stream";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+static CUSTOM: CustomProfile = CustomProfile::new("my/custom.things");
+
+fn is_gzip(response: &Response) -> bool {
+    response.body().starts_with(&[0x1f, 0x8b])
+}
+
+#[test]
+fn every_profile_comes_in_the_binary_form_and_as_text() {
+    let _entry = CUSTOM.enter();
+    for kind in profiler_core::kinds() {
+        let name = kind.name();
+        let disposition = format!("attachment; filename=\"{name}\"");
+        assert!(is_gzip(&success(name, BINARY, Some(&disposition))), "{name}");
+        assert!(!is_gzip(&success(&format!("{name}?debug=1"), TEXT, None)), "{name}");
+        assert!(!is_gzip(&success(&format!("{name}?debug=3"), TEXT, None)), "{name}");
+        // Odd, but what Go does.
+        assert!(is_gzip(&success(&format!("{name}?debug=-1"), TEXT, None)), "{name}");
+    }
+}
+
+#[test]
+fn the_custom_profile_is_found_by_its_whole_name() {
+    let _entry = CUSTOM.enter();
+    success("my/custom.things", BINARY, Some("attachment; filename=\"my/custom.things\""));
+    failure("my", 404, "Unknown profile");
+    failure(
+        "my/custom.things?seconds=1",
+        400,
+        "\"seconds\" parameter is not supported for this profile type",
+    );
+}
+
+#[test]
+fn every_built_in_profile_gives_a_difference() {
+    for kind in Kind::ALL {
+        let name = kind.name();
+        let disposition = format!("attachment; filename=\"{name}-delta\"");
+        assert!(is_gzip(&success(&format!("{name}?seconds=1"), BINARY, Some(&disposition))));
+    }
+}
 
 #[test]
 fn threads_are_told_one_by_one_with_debug_2() {
@@ -89,6 +131,17 @@ fn the_small_endpoints_answer() {
 }
 
 #[test]
+fn symbol_names_our_own_functions() {
+    // A function pointer is the first address of a function.
+    let address = (is_gzip as fn(&Response) -> bool) as usize;
+    let response = success(&format!("symbol?{address:#x}"), TEXT, None);
+    let text = String::from_utf8_lossy(response.body());
+    let line = text.lines().nth(1).unwrap_or_else(|| panic!("no name in {text:?}"));
+    assert!(line.starts_with(&format!("{address:#x} _")), "{line}");
+    assert!(line.contains("is_gzip"), "{line}");
+}
+
+#[test]
 fn errors_are_those_of_go() {
     let positive = r#"invalid value for "seconds" - must be a positive integer"#;
     failure("<script>scripty<script>", 404, "Unknown profile");
@@ -102,6 +155,28 @@ fn errors_are_those_of_go() {
 #[test]
 fn our_own_parameters_name_what_they_take() {
     failure("mutex?stack=x", 400, r#"invalid value "x" for "stack" - must be native or logical"#);
+    success(
+        "mutex?stack=logical&labels=all&symbols=none",
+        BINARY,
+        Some(r#"attachment; filename="mutex""#),
+    );
+}
+
+#[test]
+fn a_difference_waits_as_long_as_it_is_asked_to() {
+    let fake = Fake { gone: false, waited: Cell::new(None) };
+    get_with("mutex?seconds=7", &Bound::new(1), &fake);
+    assert_eq!(fake.waited.get(), Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_its_place() {
+    let fake = Fake { gone: true, waited: Cell::new(None) };
+    let collections = Bound::new(1);
+    let response = get_with("mutex?seconds=7", &collections, &fake);
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.body(), "context canceled\n");
+    assert!(collections.take().is_some());
 }
 
 #[test]

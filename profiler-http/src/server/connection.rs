@@ -40,7 +40,7 @@ impl Patience {
     pub(super) const DEFAULT: Self = Self {
         head: Duration::from_secs(10),
         body: Duration::from_secs(10),
-        response: Duration::from_secs(60),
+        response: Duration::from_mins(1),
         goodbye: Duration::from_secs(1),
     };
     /// For clients who will be refused anyway.

@@ -69,7 +69,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Response> {
         0 => return Err(bad_request("missing required Host header")),
         _ => return Err(bad_request("too many Host headers")),
     }
-    let target = target.split_once('#').map_or(target, |(target, _)| target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let head = Head { method, path: path.to_owned(), query: query.to_owned(), headers };
     Ok(Some((head, length)))
@@ -154,7 +153,7 @@ mod tests {
     fn a_target_is_path_and_query() {
         check("/debug/pprof/mutex?debug=1", "/debug/pprof/mutex", "debug=1", "localhost");
         check("/a?b?c", "/a", "b?c", "localhost");
-        check("/a#b?c", "/a", "", "localhost");
+        check("/a#b?c", "/a#b", "c", "localhost");
         check("/<script>", "/<script>", "", "localhost");
         check("/a://b", "/a://b", "", "localhost");
         check("*", "*", "", "localhost");

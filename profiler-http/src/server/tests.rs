@@ -25,7 +25,7 @@ fn read_all(client: &mut TcpStream) -> String {
 
 /// Patience that is over at once for the part under test, and never for the others.
 fn impatient(set: impl FnOnce(&mut Patience)) -> Patience {
-    let long = Duration::from_secs(600);
+    let long = Duration::from_mins(10);
     let mut patience = Patience { head: long, body: long, response: long, goodbye: long };
     set(&mut patience);
     patience

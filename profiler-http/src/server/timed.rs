@@ -64,7 +64,7 @@ mod tests {
         let mut late = Timed::new(&stream, Duration::ZERO);
         assert!(is_timeout(&late.read(&mut [0; 4]).unwrap_err()));
         assert!(is_timeout(&late.write(b"there").unwrap_err()));
-        let mut early = Timed::new(&stream, Duration::from_secs(600));
+        let mut early = Timed::new(&stream, Duration::from_mins(10));
         assert_eq!(early.read(&mut [0; 4]).unwrap(), 4);
     }
 }

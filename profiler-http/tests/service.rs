@@ -1,0 +1,142 @@
+//! The service, by itself and in an application's server.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use profiler_http::{Access, Service, service};
+use tower::ServiceExt as _;
+
+fn open() -> Service {
+    service(Access::already_protected()).unwrap()
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// Sends a request through a service and returns status, length said, and body.
+fn send<S, B>(service: S, method: Method, uri: &str, body: &str) -> (u16, String, String)
+where
+    S: tower_service::Service<
+            Request<Full<bytes::Bytes>>,
+            Response = http::Response<B>,
+            Error = std::convert::Infallible,
+        >,
+    B: http_body::Body,
+    B::Error: std::fmt::Debug,
+{
+    let body = Full::new(bytes::Bytes::copy_from_slice(body.as_bytes()));
+    let request = Request::builder().method(method).uri(uri).body(body).unwrap();
+    block_on(async {
+        let response = service.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let header = |name| response.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
+        let note = header("location").or_else(|| header("content-length")).unwrap_or_default();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, note, String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+#[test]
+fn it_answers_with_and_without_its_prefix() {
+    for uri in ["/debug/pprof/symbol", "/symbol", "//symbol"] {
+        let answer = send(open(), Method::GET, uri, "");
+        assert_eq!(answer, (200, "15".into(), "num_symbols: 1\n".into()), "{uri}");
+    }
+    assert_eq!(send(open(), Method::GET, "/debug/pprof", "").1, "/debug/pprof/");
+    assert_eq!(send(open(), Method::GET, "/nothing", "").2, "Unknown profile\n");
+    assert_eq!(send(open(), Method::DELETE, "/symbol", "").0, 405);
+}
+
+#[test]
+fn head_says_the_length_and_has_no_body() {
+    let (status, length, body) = send(open(), Method::HEAD, "/symbol", "");
+    assert_eq!((status, length.as_str(), body.as_str()), (200, "15", ""));
+}
+
+#[test]
+fn the_body_is_read_for_symbols_up_to_its_bound() {
+    assert_eq!(send(open(), Method::POST, "/symbol", "0x0+0x1").0, 200);
+    assert_eq!(send(open(), Method::POST, "/symbol", &"0+".repeat(1 << 19)).0, 200);
+    assert_eq!(send(open(), Method::POST, "/symbol", &"0".repeat((1 << 20) + 1)).0, 413);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_refused() {
+    let request = Request::post("/symbol").body(Broken { started: false }).unwrap();
+    let response = block_on(open().oneshot(request)).unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[test]
+fn a_token_is_asked_for() {
+    let guarded = service(Access::token("sesame")).unwrap();
+    assert_eq!(send(guarded.clone(), Method::GET, "/symbol", "").0, 401);
+    assert_eq!(send(guarded.clone(), Method::POST, "/symbol", "0x1").0, 401);
+    let request = Request::get("/symbol").header("authorization", "Bearer sesame");
+    let request = request.body(Full::<bytes::Bytes>::default()).unwrap();
+    assert_eq!(block_on(guarded.oneshot(request)).unwrap().status(), StatusCode::OK);
+}
+
+/// Puts a request to an axum router.
+fn routed(router: Router, uri: &str) -> (StatusCode, String) {
+    block_on(async {
+        let request = Request::get(uri).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+#[test]
+fn axum_may_nest_it_under_any_prefix() {
+    for prefix in ["/debug/pprof", "/internal/profiles"] {
+        let router = || Router::new().nest_service(prefix, open());
+        for path in ["", "/"] {
+            let (status, body) = routed(router(), &format!("{prefix}{path}"));
+            assert_eq!(status, StatusCode::OK, "{prefix}{path}");
+            assert!(body.contains("Types of profiles available:"), "{body}");
+            // Nobody here can tell whether the slash was there, so the page sees to it.
+            assert!(body.contains("location.replace"), "{body}");
+        }
+        assert_eq!(routed(router(), &format!("{prefix}/symbol")).1, "num_symbols: 1\n");
+        assert_eq!(routed(router(), &format!("{prefix}/my/thing")).1, "Unknown profile\n");
+    }
+}
+
+#[test]
+fn axum_may_leave_the_prefix() {
+    let router = || Router::new().fallback_service(open());
+    assert_eq!(routed(router(), "/debug/pprof").0, StatusCode::TEMPORARY_REDIRECT);
+    let (status, body) = routed(router(), "/debug/pprof/");
+    assert_eq!(status, StatusCode::OK);
+    assert!(!body.contains("<script"), "{body}");
+    assert_eq!(routed(router(), "/debug/pprof/symbol").1, "num_symbols: 1\n");
+}
+
+/// A body that breaks off after its first part.
+struct Broken {
+    started: bool,
+}
+
+impl http_body::Body for Broken {
+    type Data = bytes::Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, std::io::Error>>> {
+        let part = bytes::Bytes::from_static(b"0x1");
+        Poll::Ready(Some(if std::mem::replace(&mut self.started, true) {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        } else {
+            Ok(http_body::Frame::data(part))
+        }))
+    }
+}
