@@ -19,6 +19,9 @@ mod stack;
 mod sys;
 
 pub use capture::custom::{CustomProfile, Entry};
+#[cfg(feature = "parking_lot")]
+pub use capture::lock::parking_lot;
+pub use capture::lock::sync;
 pub use capture::wait::wait;
 pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};

@@ -3,3 +3,7 @@
 mod monitor;
 #[cfg(feature = "parking_lot")]
 pub mod parking_lot;
+#[cfg(feature = "parking_lot")]
+mod raw_mutex;
+mod std_mutex;
+pub mod sync;

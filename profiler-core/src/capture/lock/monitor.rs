@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "a call site is kept as an atomic pointer")]
 
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -28,6 +28,10 @@ pub(crate) struct Monitor {
     ledger: Ledger,
     name: Option<&'static str>,
 }
+
+// A panic can leave a figure behind that is for people, and nothing worse.
+impl UnwindSafe for Monitor {}
+impl RefUnwindSafe for Monitor {}
 
 /// What a release owes: made before it, recorded after it.
 #[derive(Debug)]
@@ -51,13 +55,13 @@ impl Monitor {
         self.name
     }
 
-    /// Notes that this thread now holds the lock exclusively.
+    /// Notes that this caller now holds the lock exclusively.
     #[inline]
-    pub(crate) fn acquired(&self, site: &'static Location<'static>) {
-        let holder = thread::current().map_or(ptr::null_mut(), |t| ptr::from_ref(t).cast_mut());
+    pub(crate) fn acquired(&self, caller: Caller) {
+        let holder = caller.thread.map_or(ptr::null_mut(), |t| ptr::from_ref(t).cast_mut());
         // Relaxed: for people; the lock itself orders what it protects.
         self.holder.store(holder, Ordering::Relaxed);
-        self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        self.site.store(ptr::from_ref(caller.site).cast_mut(), Ordering::Relaxed);
     }
 
     /// Notes that nobody holds the lock exclusively any more.
@@ -78,42 +82,77 @@ impl Monitor {
         &self.ledger
     }
 
-    /// Charges the caller, who is about to release the lock.
+    /// Charges the caller, who is about to release the lock. `waiting` is what others wait for when
+    /// they wait for this caller.
     ///
     /// Call [`Charge::record`] after the release.
     #[cold]
     pub(crate) fn charge(&self, waiting: Waiting) -> Charge {
         let nanoseconds = self.ledger.charge(clock::now());
+        Charge { nanoseconds, header: self.holder_header(waiting) }
+    }
+
+    /// Returns the key of what is charged to the caller, who holds the lock.
+    fn holder_header(&self, waiting: Waiting) -> Header {
+        // A reader does not know where it acquired; what stands here is an upgradable holder's.
+        let acquired_at = if waiting == Waiting::Read { None } else { self.acquired_at() };
+        Header { waiting, name: self.name, acquired_at, ..Header::new(Source::Mutex) }
+    }
+
+    fn acquired_at(&self) -> Option<&'static Location<'static>> {
         // Relaxed: for people.
         let site = self.site.load(Ordering::Relaxed);
         // SAFETY: null, or stored from a reference that lives for ever.
-        let acquired_at = unsafe { site.as_ref() };
-        let header = Header { waiting, name: self.name, acquired_at, ..Header::new(Source::Mutex) };
-        Charge { nanoseconds, header }
+        unsafe { site.as_ref() }
     }
 
     /// Waits for the lock: calls `acquire` after a first attempt has failed, and records how long it
     /// took and what of that was hand-off.
     ///
-    /// `acquire` blocks until it has the lock or gives up; `is_locked` tells whether anybody holds
-    /// the lock.
+    /// `acquire` blocks until it has the lock or gives up; `settles` tells from its outcome whether
+    /// no release is to come that could be charged with the rest: the caller has the lock, or
+    /// nobody has.
     #[cold]
     #[inline(never)]
-    pub(crate) fn wait<G>(
+    pub(crate) fn wait<O>(
         &self,
         waiting: Waiting,
         site: &'static Location<'static>,
-        is_locked: impl FnOnce() -> bool,
-        acquire: impl FnOnce() -> Option<G>,
-    ) -> Option<G> {
+        acquire: impl FnOnce() -> O,
+        settles: impl FnOnce(&O) -> bool,
+    ) -> O {
         let Some(thread) = capture::thread().filter(|_| rates::any()) else {
             return acquire();
         };
         let contention = Contention::begin(self, thread, waiting, site);
-        let acquired = acquire();
-        contention.end(acquired.is_some() || !is_locked());
-        acquired
+        let outcome = acquire();
+        contention.end(settles(&outcome));
+        outcome
     }
+}
+
+/// Who asks for a lock, and where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    thread: Option<&'static Thread>,
+    pub(crate) site: &'static Location<'static>,
+}
+
+impl Caller {
+    /// Returns this thread at its caller's place. Before the lock is taken, since the first call of
+    /// a thread joins the profiler.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn here() -> Self {
+        let thread = thread::current().or_else(|| if capture::is_on() { newcomer() } else { None });
+        Self { thread, site: Location::caller() }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn newcomer() -> Option<&'static Thread> {
+    capture::thread()
 }
 
 /// A thread that waits for a lock, from the failed attempt until it has the lock or gives up.
@@ -147,12 +186,11 @@ impl<'a> Contention<'a> {
         Self { monitor, thread, start, wait, handoff, outer }
     }
 
-    /// Ends the wait. `charges` says that no release is to come that could be charged with the
-    /// rest: the caller has the lock, or nobody has. The caller may hold the lock: nothing is
+    /// Ends the wait; `settles` is as in [`Monitor::wait`]. The caller may hold the lock: nothing is
     /// walked, hashed or inserted here.
-    fn end(self, charges: bool) {
+    fn end(self, settles: bool) {
         let (start, end) = self.leave();
-        let rest = if charges { self.monitor.ledger.charge(end) } else { 0 };
+        let rest = if settles { self.monitor.ledger.charge(end) } else { 0 };
         let length = end - start;
         if let Some((count, nanoseconds)) = rates::wait(self.thread, length) {
             self.wait.add_wait(length, count, nanoseconds);

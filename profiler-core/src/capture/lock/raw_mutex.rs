@@ -1,0 +1,253 @@
+//! The decorator of raw mutexes.
+//!
+//! Works over every raw mutex of lock_api 0.5. An acquisition that succeeds at once stores who holds
+//! the lock and where it was acquired; a release reads one flag more. All else is out of line, in
+//! [`Monitor`].
+
+#![allow(unsafe_code, reason = "lock_api's traits are unsafe to implement and to call")]
+
+use std::fmt;
+use std::ptr;
+
+use lock_api::{RawMutexFair, RawMutexTimed};
+
+use super::monitor::{Caller, Monitor};
+use crate::buffer::record::Waiting;
+
+/// A raw mutex that knows who holds it and who waits, over any raw mutex of `lock_api` 0.5.
+///
+/// [`Mutex`](super::Mutex) is built on it. It takes 80 bytes over `parking_lot`'s raw mutex, on
+/// 64-bit machines.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use profiler_core::parking_lot::RawMutex;
+///
+/// struct Spin(AtomicBool);
+///
+/// // SAFETY: the flag is set by one at a time; Acquire and Release order what it protects.
+/// unsafe impl lock_api::RawMutex for Spin {
+///     const INIT: Self = Self(AtomicBool::new(false));
+///     type Guard = lock_api::GuardSend;
+///
+///     fn lock(&self) -> Self::Guard {
+///         loop {
+///             if let Some(guard) = self.try_lock() {
+///                 return guard;
+///             }
+///             std::hint::spin_loop();
+///         }
+///     }
+///
+///     fn try_lock(&self) -> Option<Self::Guard> {
+///         (!self.0.swap(true, Ordering::Acquire)).then(lock_api::GuardSend::new)
+///     }
+///
+///     unsafe fn unlock(&self, _: Self::Guard) {
+///         self.0.store(false, Ordering::Release);
+///     }
+///
+///     fn is_locked(&self) -> bool {
+///         self.0.load(Ordering::Relaxed)
+///     }
+/// }
+///
+/// static QUEUE: lock_api::Mutex<RawMutex<Spin>, Vec<u32>> = lock_api::Mutex::from_raw(
+///     RawMutex::named("queue", <Spin as lock_api::RawMutex>::INIT),
+///     Vec::new(),
+/// );
+///
+/// QUEUE.lock().push(7);
+/// assert_eq!(*QUEUE.lock(), [7]);
+/// ```
+pub struct RawMutex<R = parking_lot::RawMutex> {
+    raw: R,
+    monitor: Monitor,
+}
+
+impl<R> RawMutex<R> {
+    /// Makes a lock without a name.
+    #[must_use]
+    pub const fn new(raw: R) -> Self {
+        Self { raw, monitor: Monitor::new(None) }
+    }
+
+    /// Makes a lock that profiles show under this name, as label `lock`.
+    #[must_use]
+    pub const fn named(name: &'static str, raw: R) -> Self {
+        Self { raw, monitor: Monitor::new(Some(name)) }
+    }
+
+    pub(super) const fn raw(&self) -> &R {
+        &self.raw
+    }
+
+    pub(super) const fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+}
+
+impl<R: lock_api::RawMutex> RawMutex<R> {
+    /// Acquires by `attempt`, or waits by `acquire`, which may give up.
+    #[inline]
+    fn acquire(
+        &self,
+        caller: Caller,
+        acquire: impl FnOnce(&R) -> Option<R::Guard>,
+    ) -> Option<R::Guard> {
+        let guard = match self.raw.try_lock() {
+            Some(guard) => Some(guard),
+            None => self.monitor.wait(
+                Waiting::Mutex,
+                caller.site,
+                || acquire(&self.raw),
+                |guard| guard.is_some() || !self.raw.is_locked(),
+            ),
+        };
+        if guard.is_some() {
+            self.monitor.acquired(caller);
+        }
+        guard
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_contended(&self, caller: Caller) -> R::Guard {
+        let guard = self.monitor.wait(Waiting::Mutex, caller.site, || self.raw.lock(), |_| true);
+        self.monitor.acquired(caller);
+        guard
+    }
+
+    /// Releases by `release` and records what this holder is charged. Nothing here touches the
+    /// lock after `release`: it may be gone.
+    #[cold]
+    #[inline(never)]
+    fn release_contended(&self, release: impl FnOnce(&R)) {
+        let charge = self.monitor.charge(Waiting::Mutex);
+        release(&self.raw);
+        charge.record();
+    }
+}
+
+// SAFETY: mutual exclusion and ordering are those of the raw lock, to which every acquisition and
+// every release is passed on, with its guard, exactly once.
+unsafe impl<R: lock_api::RawMutex> lock_api::RawMutex for RawMutex<R> {
+    const INIT: Self = Self::new(R::INIT);
+
+    type Guard = R::Guard;
+
+    #[inline]
+    #[track_caller]
+    fn lock(&self) -> Self::Guard {
+        let caller = Caller::here();
+        match self.raw.try_lock() {
+            Some(guard) => {
+                self.monitor.acquired(caller);
+                guard
+            }
+            None => self.lock_contended(caller),
+        }
+    }
+
+    #[inline]
+    #[track_caller]
+    fn try_lock(&self) -> Option<Self::Guard> {
+        let caller = Caller::here();
+        let guard = self.raw.try_lock()?;
+        self.monitor.acquired(caller);
+        Some(guard)
+    }
+
+    #[inline]
+    unsafe fn unlock(&self, guard: Self::Guard) {
+        if self.monitor.is_settled() {
+            // SAFETY: the caller holds the lock by this guard.
+            unsafe { self.raw.unlock(guard) };
+        } else {
+            // SAFETY: the caller holds the lock by this guard.
+            self.release_contended(|raw| unsafe { raw.unlock(guard) });
+        }
+    }
+
+    #[inline]
+    fn is_locked(&self) -> bool {
+        self.raw.is_locked()
+    }
+}
+
+// SAFETY: as for `RawMutex`.
+unsafe impl<R: RawMutexFair> RawMutexFair for RawMutex<R> {
+    #[inline]
+    unsafe fn unlock_fair(&self, guard: Self::Guard) {
+        if self.monitor.is_settled() {
+            // SAFETY: the caller holds the lock by this guard.
+            unsafe { self.raw.unlock_fair(guard) };
+        } else {
+            // SAFETY: the caller holds the lock by this guard.
+            self.release_contended(|raw| unsafe { raw.unlock_fair(guard) });
+        }
+    }
+
+    /// Where somebody waits this is a release and an acquisition, with their records. Else the raw
+    /// lock decides.
+    #[inline]
+    #[track_caller]
+    unsafe fn bump(&self, guard: &mut Self::Guard) {
+        let caller = Caller::here();
+        if self.monitor.ledger().waiters() == 0 {
+            // SAFETY: the caller holds the lock by this guard.
+            unsafe { self.raw.bump(guard) };
+            // Another may have held it meanwhile.
+            self.monitor.acquired(caller);
+            return;
+        }
+        // SAFETY: valid for reads; a new guard is written in its place, or the process ends.
+        let held = unsafe { ptr::read(guard) };
+        let bomb = AbortOnUnwind;
+        // SAFETY: the caller holds the lock by this guard.
+        self.release_contended(|raw| unsafe { raw.unlock_fair(held) });
+        let again = match self.raw.try_lock() {
+            Some(again) => {
+                self.monitor.acquired(caller);
+                again
+            }
+            None => self.lock_contended(caller),
+        };
+        // SAFETY: valid for writes; the old guard was used up.
+        unsafe { ptr::write(guard, again) };
+        std::mem::forget(bomb);
+    }
+}
+
+// SAFETY: as for `RawMutex`.
+unsafe impl<R: RawMutexTimed> RawMutexTimed for RawMutex<R> {
+    type Duration = R::Duration;
+    type Instant = R::Instant;
+
+    #[inline]
+    #[track_caller]
+    fn try_lock_for(&self, timeout: Self::Duration) -> Option<Self::Guard> {
+        self.acquire(Caller::here(), |raw| raw.try_lock_for(timeout))
+    }
+
+    #[inline]
+    #[track_caller]
+    fn try_lock_until(&self, timeout: Self::Instant) -> Option<Self::Guard> {
+        self.acquire(Caller::here(), |raw| raw.try_lock_until(timeout))
+    }
+}
+
+/// Ends the process when a panic would leave a guard without its lock.
+pub(super) struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+impl<R> fmt::Debug for RawMutex<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawMutex").field("name", &self.monitor.name()).finish_non_exhaustive()
+    }
+}
