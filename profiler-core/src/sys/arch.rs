@@ -4,6 +4,8 @@
 
 use std::arch::asm;
 
+use framehop::UnwindRegsNative;
+
 /// The registers that a stack walk starts from and carries on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Registers {
@@ -13,6 +15,32 @@ pub(crate) struct Registers {
     pub(crate) sp: u64,
     /// The frame pointer, or whatever code without frame pointers keeps in that register.
     pub(crate) fp: u64,
+}
+
+impl Registers {
+    /// Returns them in framehop's form.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn to_framehop(self) -> UnwindRegsNative {
+        UnwindRegsNative::new(self.pc, self.sp, self.fp)
+    }
+
+    /// Returns them in framehop's form. The link register is of no use after a call.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn to_framehop(self) -> UnwindRegsNative {
+        UnwindRegsNative::new(self.pc, self.sp, self.fp)
+    }
+
+    /// Returns them from framehop's form.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn from_framehop(pc: u64, registers: &UnwindRegsNative) -> Self {
+        Self { pc, sp: registers.sp(), fp: registers.bp() }
+    }
+
+    /// Returns them from framehop's form.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn from_framehop(pc: u64, registers: &UnwindRegsNative) -> Self {
+        Self { pc, sp: registers.sp(), fp: registers.fp() }
+    }
 }
 
 /// How far before its return address a call lies at the most probable: an address so far back is

@@ -96,12 +96,16 @@ impl StackBounds {
     /// Returns a reader of the words between the stack pointer, which must be one of the calling
     /// thread, and the upper end; or nothing if it points elsewhere: to an alternate signal stack,
     /// or to a coroutine's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reader(self, sp: u64) -> Option<impl Fn(u64) -> Option<u64>> {
         let (low, high) = (self.low as u64, self.high as u64);
-        let last = high - size_of::<u64>() as u64;
-        (low <= sp && sp < high).then_some(move |address: u64| {
-            if address < sp || address > last || !address.is_multiple_of(8) {
+        if sp < low || sp >= high || !sp.is_multiple_of(8) {
+            return None;
+        }
+        let words = (high - sp) / 8;
+        Some(move |address: u64| {
+            // PERF: one comparison tells range and alignment: an odd address is a huge index.
+            if address.wrapping_sub(sp).rotate_right(3) >= words {
                 return None;
             }
             let word: *const u64 = std::ptr::with_exposed_provenance(address as usize);
@@ -172,16 +176,135 @@ pub(super) fn cycle_counter_is_steady() -> bool {
         && std::fs::read_to_string(CURRENT).is_ok_and(|name| name.trim() == arch::CLOCK_SOURCE)
 }
 
+/// Handlers of `on_fork_child`, in the order they run in.
+static FORK_HANDLERS: [OnceLock<fn()>; 4] = [const { OnceLock::new() }; 4];
+
 pub(super) fn on_fork_child(handler: fn()) -> bool {
-    static HANDLER: OnceLock<fn()> = OnceLock::new();
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
 
     extern "C" fn in_child() {
-        if let Some(handler) = HANDLER.get() {
-            handler();
+        FORK_HANDLERS.iter().filter_map(OnceLock::get).for_each(|handler| handler());
+    }
+
+    let registered = REGISTERED.get_or_init(|| {
+        // SAFETY: the handler is a function of this program; libc keeps its address only.
+        let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        result == 0
+    });
+    *registered && FORK_HANDLERS.iter().any(|slot| slot.set(handler).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn set_errno(value: c_int) {
+        // SAFETY: libc returns the address of the calling thread's errno, valid while it runs.
+        let location = unsafe { libc::__errno_location() };
+        // SAFETY: see above.
+        unsafe { location.write(value) };
+    }
+
+    #[test]
+    fn a_thread_is_alive_until_it_is_joined() {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(thread_id()).unwrap();
+            ended.recv().unwrap();
+        });
+        let id = told.recv().unwrap();
+        assert_ne!(id, thread_id());
+        set_errno(7);
+        assert!(is_thread_alive(id));
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        // The kernel takes a thread off its list a moment after it has told those who join it.
+        while is_thread_alive(id) {
+            std::thread::yield_now();
+        }
+        assert_eq!(errno(), 7);
+    }
+
+    #[test]
+    fn a_thread_has_the_name_it_was_given() {
+        let builder = std::thread::Builder::new().name("tea kettle".to_owned());
+        let name = builder.spawn(|| thread_name(thread_id())).unwrap().join().unwrap();
+        assert_eq!(name.as_deref(), Some("tea kettle"));
+        assert_eq!(thread_name(0), None);
+    }
+
+    #[test]
+    fn the_stack_of_a_thread_is_as_large_as_asked_for_and_holds_its_locals() {
+        let check = || {
+            let local = 0_u8;
+            let StackBounds { low, high } = stack_bounds().unwrap();
+            assert!((low..high).contains(&(&raw const local).addr()));
+            // libc may hand out a larger stack that it still has from another thread.
+            assert!(high - low >= 3 << 20, "{low:#x} to {high:#x}");
+        };
+        let builder = std::thread::Builder::new().stack_size(3 << 20);
+        builder.spawn(check).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn words_are_read_between_the_stack_pointer_and_the_upper_end() {
+        let words = [0x11_u64, 0x22, 0x33];
+        let low = words.as_ptr().addr();
+        let bounds = StackBounds { low, high: low + 24 };
+        let low = low as u64;
+        let word = bounds.reader(low + 8).unwrap();
+        assert_eq!(word(low + 8), Some(0x22));
+        assert_eq!(word(low + 16), Some(0x33));
+        for outside in [low, low + 24, low + 9, low + 17, 0, 7, u64::MAX, u64::MAX - 7] {
+            assert_eq!(word(outside), None, "{outside:#x}");
+        }
+        for elsewhere in [low - 8, low + 24, low + 4, 0, u64::MAX - 7] {
+            assert!(bounds.reader(elsewhere).is_none(), "{elsewhere:#x}");
         }
     }
 
-    HANDLER.set(handler).is_ok()
-        // SAFETY: the handler is a function of this program; libc keeps its address only.
-        && unsafe { libc::pthread_atfork(None, None, Some(in_child)) } == 0
+    /// Checks one way of reading memory.
+    fn check_read(read: fn(usize, &mut [u8]) -> bool) {
+        let memory = *b"twelve bytes";
+        let mut copy = [0; 12];
+        assert!(read(memory.as_ptr().addr(), &mut copy));
+        assert_eq!(copy, memory);
+        for unmapped in [0, 8, usize::MAX - 64] {
+            assert!(!read(unmapped, &mut copy), "{unmapped:#x}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_and_nothing_faults() {
+        set_errno(7);
+        check_read(read_memory);
+        assert_eq!(errno(), 7);
+    }
+
+    #[test]
+    fn memory_is_read_where_the_system_call_is_forbidden() {
+        check_read(read_memory_file);
+    }
+
+    #[test]
+    fn handlers_run_in_the_child_of_a_fork_only() {
+        static RAN: AtomicBool = AtomicBool::new(false);
+        assert!(on_fork_child(|| RAN.store(true, Ordering::Relaxed)));
+        // SAFETY: the child does nothing but load and end.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(c_int::from(RAN.load(Ordering::Relaxed))) };
+        }
+        let mut status = 0;
+        // SAFETY: the status is a live exclusive value.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status));
+        assert_eq!(libc::WEXITSTATUS(status), 1);
+        assert!(!RAN.load(Ordering::Relaxed));
+    }
 }

@@ -1,6 +1,6 @@
 //! The platform contract: everything that depends on the operating system or the processor.
 //!
-//! Linux on x86_64 and aarch64 is served by `linux.rs` and `arch.rs`. Everything else, and Linux
+//! Linux on `x86_64` and `aarch64` is served by `linux.rs` and `arch.rs`. Everything else, and Linux
 //! under `--cfg profiler_unsupported`, compiles through `unsupported.rs`, where nothing native is
 //! known: there are no native stacks, threads are taken to live for ever, and the clock is
 //! std's. Which it is, `build.rs` says once, as `cfg(profiler_native)`.
@@ -10,12 +10,16 @@
 
 #[cfg(profiler_native)]
 mod arch;
+#[cfg(profiler_native)]
+mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
 
 #[cfg(profiler_native)]
 pub(crate) use arch::{CALL_LENGTH, Registers, registers, strip_pointer_authentication};
+#[cfg(profiler_native)]
+pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
 
 /// The stack of one thread, as the kernel or libc tells it: lowest address and first one above.
 ///
@@ -90,7 +94,7 @@ pub(crate) fn cycle_counter_is_steady() -> bool {
 
 /// Has `handler` run in the child after each fork, where only the forking thread lives on.
 ///
-/// There is one such handler; a second one is refused with false. Not for signal handlers.
+/// Four can be registered, a fifth one is refused with false. It may do what a signal handler may.
 pub(crate) fn on_fork_child(handler: fn()) -> bool {
     platform::on_fork_child(handler)
 }

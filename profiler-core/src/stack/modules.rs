@@ -1,0 +1,166 @@
+//! Which modules are loaded, and where their unwind tables are.
+//!
+//! A library may be unloaded while a capture reads its tables, so those of libraries are copied:
+//! half a megabyte for what a Rust program usually links. The program itself cannot be unloaded, and
+//! its tables, the largest as a rule, are read where they are.
+//!
+//! The list is taken again when the loader has loaded or unloaded something. Until then a new
+//! library is walked like code without tables, and where an unloaded one was replaced by another
+//! at the same address the old tables may give wrong callers; never a fault, since every step is
+//! checked.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use framehop::ExplicitModuleSectionInfo;
+
+use super::dwarf::{Pool, Tables, lock_for_a_while};
+use crate::sys::{self, LoadedModule, ModuleBytes};
+
+/// What was loaded when it was looked at last.
+#[derive(Default)]
+struct Known {
+    generation: Option<(u64, u64)>,
+    modules: Vec<Module>,
+}
+
+struct Module {
+    base: u64,
+    code: Range<u64>,
+    /// The sorted list of functions and their tables: if that is equal byte by byte, so is the rest.
+    index: ModuleBytes,
+    framehop: framehop::Module<ModuleBytes>,
+}
+
+/// Hands the tables to the pool if the loader has been at work since the last call. Returns whether
+/// anything changed.
+pub(super) fn refresh(pool: &Pool) -> bool {
+    static KNOWN: Mutex<Known> = Mutex::new(Known { generation: None, modules: Vec::new() });
+    let Some(mut known) = lock_for_a_while(&KNOWN) else { return false };
+    // Taken first: what is loaded meanwhile is found next time.
+    let generation = sys::module_generation();
+    if known.generation == Some(generation) {
+        return false;
+    }
+    let before = std::mem::take(&mut known.modules);
+    let mut modules = Vec::new();
+    sys::visit_modules(&mut |loaded| modules.extend(Module::new(loaded, &before)));
+    let tables = Tables::new(modules.iter().map(|module| module.framehop.clone()));
+    known.modules = modules;
+    // Not remembered if a parser could not be had: the next call tries again.
+    known.generation = pool.replace(&tables).then_some(generation);
+    true
+}
+
+impl Module {
+    /// Returns the module, as it was before if it is still the same, or nothing if it has no tables.
+    fn new(loaded: &LoadedModule<'_>, before: &[Self]) -> Option<Self> {
+        let index = loaded.unwind_index.clone()?;
+        let index_bytes = loaded.read(index.clone())?;
+        if let Some(same) = before.iter().find(|known| {
+            known.base == loaded.base && known.code == loaded.code && *known.index == *index_bytes
+        }) {
+            let Self { base, code, index, framehop } = same;
+            return Some(Self {
+                base: *base,
+                code: code.clone(),
+                index: index.clone(),
+                framehop: framehop.clone(),
+            });
+        }
+        let start = table_address(index.start, index_bytes)?;
+        let rest = start..loaded.constant_end(start)?;
+        let table = if loaded.is_program {
+            rest
+        } else {
+            start..start + table_length(loaded.read(rest)?) as u64
+        };
+        let index_kept = loaded.keep(index.clone())?;
+        let relative =
+            |range: &Range<u64>| Some(range.start - loaded.base..range.end - loaded.base);
+        let sections = ExplicitModuleSectionInfo {
+            text_svma: relative(&loaded.code),
+            eh_frame_hdr_svma: relative(&index),
+            eh_frame_hdr: Some(index_kept.clone()),
+            eh_frame_svma: relative(&table),
+            eh_frame: Some(loaded.keep(table)?),
+            ..ExplicitModuleSectionInfo::default()
+        };
+        Some(Self {
+            base: loaded.base,
+            code: loaded.code.clone(),
+            index: index_kept,
+            framehop: framehop::Module::new(
+                String::new(),
+                loaded.code.clone(),
+                loaded.base,
+                sections,
+            ),
+        })
+    }
+}
+
+/// Returns the address of `.eh_frame`, which stands in the first eight bytes of `.eh_frame_hdr`:
+/// version 1, three encodings, and the distance from there in the encoding that all linkers use.
+fn table_address(index: u64, bytes: &[u8]) -> Option<u64> {
+    const RELATIVE_TO_ITSELF_IN_32_BITS: u8 = 0x1b;
+    match *bytes.first_chunk()? {
+        [1, RELATIVE_TO_ITSELF_IN_32_BITS, _, _, a, b, c, d] => {
+            let distance = i32::from_le_bytes([a, b, c, d]);
+            index.checked_add(4)?.checked_add_signed(distance.into())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the length of `.eh_frame`, which stands nowhere: entries, each with its length before
+/// it, up to one of length 0, or to the end of the segment if the linker left that out.
+fn table_length(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else {
+            return bytes.len();
+        };
+        let length = u32::from_le_bytes(*length);
+        at += size_of::<u32>();
+        match length {
+            0 => return at,
+            // The 64-bit form, which no linker writes below 4 GiB.
+            u32::MAX => return bytes.len(),
+            length => at += length as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_found_from_the_index() {
+        let index = |distance: i32| {
+            let mut bytes = vec![1, 0x1b, 3, 0x3b];
+            bytes.extend(distance.to_le_bytes());
+            bytes
+        };
+        assert_eq!(table_address(0x1000, &index(0x20)), Some(0x1024));
+        assert_eq!(table_address(0x1000, &index(-0x20)), Some(0xfe4));
+        assert_eq!(table_address(0, &index(-0x20)), None);
+        assert_eq!(table_address(0x1000, &index(0x20)[..7]), None);
+        assert_eq!(table_address(0x1000, &[2, 0x1b, 3, 0x3b, 0, 0, 0, 0]), None);
+        assert_eq!(table_address(0x1000, &[1, 0xff, 3, 0x3b, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn the_table_ends_after_an_empty_entry() {
+        assert_eq!(table_length(&[2, 0, 0, 0, 7, 7, 0, 0, 0, 0, 9, 9, 9, 9]), 10);
+    }
+
+    #[test]
+    fn a_table_without_an_end_goes_as_far_as_its_segment() {
+        assert_eq!(table_length(&[]), 0);
+        assert_eq!(table_length(&[2, 0, 0, 0, 7, 7]), 6);
+        assert_eq!(table_length(&[200, 0, 0, 0, 7, 7]), 6);
+        assert_eq!(table_length(&[0xff, 0xff, 0xff, 0xff, 7, 7, 7]), 7);
+    }
+}

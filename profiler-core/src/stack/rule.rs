@@ -1,0 +1,227 @@
+//! How to get from a function to its caller: one rule an address, and one step by it.
+
+use crate::sys::{self, Registers};
+
+/// Says where a function, stopped at one certain call, keeps what its caller needs.
+///
+/// One word, never 0, for the shared [`Table`](super::table::Table). All distances are bytes and
+/// multiples of eight. The *frame top* is what the stack pointer will be in the caller; DWARF calls
+/// it the canonical frame address.
+///
+/// | bits  | meaning |
+/// |-------|---------|
+/// | 0–1   | 1: no caller, the thread starts here. 2: the frame top is told from the stack pointer, 3: from the frame pointer |
+/// | 2–21  | words from that register up to the frame top |
+/// | 22–41 | words from the frame top down to the saved frame pointer; 0 if the register still holds it |
+/// | 42–61 | words from the frame top down to the return address |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule(u64);
+
+/// Which register tells the frame top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Base {
+    StackPointer,
+    FramePointer,
+}
+
+const FIELD_BITS: u32 = 20;
+const END: u64 = 1;
+const FROM_STACK_POINTER: u64 = 2;
+const FROM_FRAME_POINTER: u64 = 3;
+
+impl Rule {
+    /// No caller.
+    pub(super) const END: Self = Self(END);
+
+    /// The form of code that keeps frame pointers: two words, the caller's frame pointer and the
+    /// return address, stand where the register points.
+    pub(super) const BY_FRAME_POINTER: Self = match Self::new(Base::FramePointer, 16, 16, 8) {
+        Some(rule) => rule,
+        None => unreachable!(),
+    };
+
+    /// Returns the rule with these distances, or nothing if one does not fit: a frame of more
+    /// than 8 MiB.
+    pub(super) const fn new(
+        base: Base,
+        top: u64,
+        frame_pointer: u64,
+        return_address: u64,
+    ) -> Option<Self> {
+        const fn fits(distance: u64) -> bool {
+            distance.is_multiple_of(8) && distance / 8 < 1 << FIELD_BITS
+        }
+        if !fits(top) || !fits(frame_pointer) || !fits(return_address) {
+            return None;
+        }
+        let flags = match base {
+            Base::StackPointer => FROM_STACK_POINTER,
+            Base::FramePointer => FROM_FRAME_POINTER,
+        };
+        Some(Self(
+            (return_address / 8) << (2 + 2 * FIELD_BITS)
+                | (frame_pointer / 8) << (2 + FIELD_BITS)
+                | (top / 8) << 2
+                | flags,
+        ))
+    }
+
+    pub(super) const fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// Takes back what [`to_word`](Self::to_word) gave. Any other word is a rule too, though of
+    /// nothing.
+    pub(super) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// Returns the registers in the caller, or nothing at the thread's start or if the stack does
+    /// not bear the rule out.
+    ///
+    /// Each step leads strictly upwards, so a walk ends whatever the stack holds.
+    #[inline(always)]
+    pub(super) fn step(
+        self,
+        at: Registers,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Registers> {
+        // PERF: with constants for the usual case, its loads do not wait for the rule: a walk by
+        // frame pointers takes a third of the time.
+        if self == Self::BY_FRAME_POINTER {
+            Self::BY_FRAME_POINTER.step_any(at, word)
+        } else {
+            self.step_any(at, word)
+        }
+    }
+
+    #[inline(always)]
+    fn step_any(self, at: Registers, word: impl Fn(u64) -> Option<u64>) -> Option<Registers> {
+        let base = match self.0 & 3 {
+            FROM_STACK_POINTER => at.sp,
+            FROM_FRAME_POINTER => at.fp,
+            _ => return None,
+        };
+        let field = |shift: u32| (self.0 >> shift & ((1 << FIELD_BITS) - 1)) * 8;
+        let sp = base.wrapping_add(field(2));
+        if sp <= at.sp {
+            return None;
+        }
+        let pc = word(sp.wrapping_sub(field(2 + 2 * FIELD_BITS)))?;
+        let pc = sys::strip_pointer_authentication(pc);
+        let fp = match field(2 + FIELD_BITS) {
+            0 => at.fp,
+            distance => word(sp.wrapping_sub(distance))?,
+        };
+        (pc != 0).then_some(Registers { pc, sp, fp })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the made-up stack begins.
+    const LOW: u64 = 0x7000;
+
+    fn registers(pc: u64, sp: u64, fp: u64) -> Registers {
+        Registers { pc, sp, fp }
+    }
+
+    /// Steps once on a stack of these words.
+    fn step(rule: Rule, at: Registers, stack: &[u64]) -> Option<Registers> {
+        rule.step(at, |address| {
+            let offset = address.checked_sub(LOW).filter(|offset| offset.is_multiple_of(8))?;
+            stack.get(usize::try_from(offset / 8).ok()?).copied()
+        })
+    }
+
+    /// Walks by frame pointers and returns the return addresses.
+    fn walk(fp: u64, stack: &[u64]) -> Vec<u64> {
+        let start = Some(registers(1, LOW, fp));
+        std::iter::successors(start, |at| step(Rule::BY_FRAME_POINTER, *at, stack))
+            .skip(1)
+            .map(|at| at.pc)
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_stands_in_a_word() {
+        for base in [Base::StackPointer, Base::FramePointer] {
+            for (top, frame_pointer, return_address) in [(8, 0, 8), (640, 16, 8), (1 << 22, 88, 80)]
+            {
+                let rule = Rule::new(base, top, frame_pointer, return_address).unwrap();
+                assert_eq!(Rule::from_word(rule.to_word()), rule);
+                assert_ne!(rule.to_word(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn distances_that_do_not_fit_make_no_rule() {
+        assert_eq!(Rule::new(Base::StackPointer, 8 << 20, 0, 8), None);
+        assert_eq!(Rule::new(Base::StackPointer, 12, 0, 8), None);
+    }
+
+    #[test]
+    fn frame_pointers_lead_to_the_callers() {
+        let stack = [0, 0, LOW + 40, 0xa, 0, LOW + 56, 0xb, 0, 0xc];
+        assert_eq!(walk(LOW + 16, &stack), [0xa, 0xb, 0xc]);
+    }
+
+    #[test]
+    fn a_return_address_of_zero_ends_the_walk() {
+        assert_eq!(walk(LOW, &[LOW + 16, 0xa, LOW + 32, 0, 0, 0xb]), [0xa]);
+    }
+
+    #[test]
+    fn a_frame_pointer_outside_the_stack_ends_the_walk() {
+        for garbage in [0, 7, LOW - 8, LOW + 48, u64::MAX, u64::MAX - 7, u64::MAX - 15] {
+            assert_eq!(walk(LOW, &[garbage, 0xa, 0, 0, 0, 0]), [0xa], "{garbage:#x}");
+        }
+    }
+
+    #[test]
+    fn a_misaligned_frame_pointer_ends_the_walk() {
+        assert_eq!(walk(LOW, &[LOW + 17, 0xa, 0, 0xb, 0, 0xc]), [0xa]);
+    }
+
+    #[test]
+    fn a_frame_pointer_that_leads_back_ends_the_walk() {
+        assert_eq!(walk(LOW, &[LOW, 0xa, 0, 0xb]), [0xa]);
+        assert_eq!(walk(LOW + 16, &[0, 0xb, LOW, 0xa]), [0xa]);
+    }
+
+    #[test]
+    fn a_stack_cut_inside_a_frame_ends_the_walk() {
+        assert_eq!(walk(LOW, &[LOW + 16, 0xa, LOW + 32]), [0xa]);
+        assert_eq!(walk(LOW, &[LOW + 16]), [0; 0]);
+    }
+
+    #[test]
+    fn a_frame_may_be_as_large_as_the_stack() {
+        let words = 3 << 17;
+        let mut stack = vec![0; words + 2];
+        (stack[0], stack[1]) = (LOW + 8 * words as u64, 0xa);
+        (stack[words], stack[words + 1]) = (0, 0xb);
+        assert_eq!(walk(LOW, &stack), [0xa, 0xb]);
+        let rule = Rule::new(Base::StackPointer, 8 * words as u64 + 16, 16, 8).unwrap();
+        let caller = step(rule, registers(1, LOW, 5), &stack);
+        assert_eq!(caller, Some(registers(0xb, LOW + 8 * words as u64 + 16, 0)));
+    }
+
+    #[test]
+    fn a_rule_from_the_stack_pointer_needs_no_frame_pointer() {
+        let rule = Rule::new(Base::StackPointer, 24, 0, 8).unwrap();
+        let caller = step(rule, registers(1, LOW, 5), &[0, 0, 0xa]);
+        assert_eq!(caller, Some(registers(0xa, LOW + 24, 5)));
+    }
+
+    #[test]
+    fn words_that_are_no_rule_lead_nowhere() {
+        for word in [0, Rule::END.to_word(), 2, 4, u64::MAX - 3] {
+            let caller = step(Rule::from_word(word), registers(1, LOW, LOW + 16), &[0xa; 8]);
+            assert_eq!(caller, None, "{word}");
+        }
+    }
+}

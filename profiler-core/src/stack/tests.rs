@@ -1,0 +1,191 @@
+//! The walker on the test program's own stacks, held against libgcc's unwinder.
+
+#![allow(unsafe_code, reason = "the oracle and the callbacks are C")]
+
+use std::ffi::{c_int, c_void};
+use std::hint::black_box;
+use std::panic::catch_unwind;
+
+use super::*;
+
+/// Deeper than any stack in these tests.
+const FRAMES: usize = 512;
+
+#[repr(C)]
+struct UnwindContext {
+    opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn _Unwind_Backtrace(
+        visit: extern "C" fn(*mut UnwindContext, *mut c_void) -> c_int,
+        argument: *mut c_void,
+    ) -> c_int;
+    fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
+}
+
+/// The return addresses of the callers, as libgcc sees them, innermost first, with this function.
+#[inline(never)]
+fn oracle() -> Vec<u64> {
+    extern "C" fn visit(context: *mut UnwindContext, addresses: *mut c_void) -> c_int {
+        // SAFETY: libgcc passes its own context.
+        let address = unsafe { _Unwind_GetIP(context) };
+        // SAFETY: this is the exclusive reference passed below.
+        let addresses = unsafe { &mut *addresses.cast::<Vec<u64>>() };
+        addresses.push(address as u64);
+        0
+    }
+    let mut addresses = Vec::new();
+    // SAFETY: the function takes what is passed with it, and does not unwind.
+    unsafe { _Unwind_Backtrace(visit, (&raw mut addresses).cast()) };
+    addresses
+}
+
+#[inline(never)]
+fn captured() -> Vec<u64> {
+    let bounds = sys::stack_bounds().unwrap();
+    let mut frames = [0; FRAMES];
+    let count = capture(bounds, &mut frames);
+    frames[..count].to_vec()
+}
+
+/// Captures and asks the oracle at one place, and compares all callers of that place.
+#[inline(never)]
+fn agree() -> usize {
+    prepare();
+    // Both calls are of this function, at other places; everything above is the same.
+    let captured = captured();
+    let oracle = oracle();
+    // libgcc counts the end of the stack as a frame without an address.
+    let callers = oracle[2..].iter().filter(|pc| **pc != 0);
+    let expected: Vec<u64> = callers.map(|pc| pc - sys::CALL_LENGTH).collect();
+    assert_eq!(captured[2..], expected, "{captured:x?}");
+    captured.len()
+}
+
+/// Calls `leaf` at that depth.
+#[inline(never)]
+fn deep(depth: usize, leaf: &mut dyn FnMut()) {
+    if depth == 0 {
+        leaf();
+    } else {
+        deep(depth - 1, leaf);
+    }
+    black_box(depth);
+}
+
+#[test]
+fn the_walk_agrees_with_the_unwinder() {
+    agree();
+}
+
+#[test]
+fn the_walk_agrees_in_a_new_thread() {
+    std::thread::spawn(agree).join().unwrap();
+}
+
+#[test]
+fn the_walk_agrees_through_catch_unwind() {
+    catch_unwind(agree).unwrap();
+}
+
+#[test]
+fn the_walk_agrees_inside_a_callback_of_std() {
+    let mut numbers: Vec<u32> = (0..100).rev().collect();
+    let mut compared = false;
+    numbers.sort_by(|a, b| {
+        if !compared {
+            agree();
+            compared = true;
+        }
+        a.cmp(b)
+    });
+    assert!(compared);
+}
+
+#[test]
+fn the_walk_agrees_inside_a_callback_of_c() {
+    extern "C" fn compare(a: *const c_void, b: *const c_void) -> c_int {
+        agree();
+        // SAFETY: qsort passes pointers to elements.
+        let a = unsafe { a.cast::<c_int>().read() };
+        // SAFETY: see above.
+        let b = unsafe { b.cast::<c_int>().read() };
+        a - b
+    }
+    let mut numbers: [c_int; 3] = [3, 1, 2];
+    // SAFETY: the array has so many elements of that size.
+    unsafe { libc::qsort(numbers.as_mut_ptr().cast(), numbers.len(), 4, Some(compare)) };
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn the_walk_agrees_above_a_frame_of_a_megabyte() {
+    #[inline(never)]
+    fn large() {
+        let space = [1_u8; 1 << 20];
+        agree();
+        black_box(&space);
+    }
+    std::thread::Builder::new().stack_size(8 << 20).spawn(large).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_deep_stack_is_cut_at_its_root() {
+    prepare();
+    deep(100, &mut || {
+        let all = captured();
+        assert!(all.len() > 100);
+        let bounds = sys::stack_bounds().unwrap();
+        let mut frames = [0; 64];
+        assert_eq!(capture(bounds, &mut frames), 64);
+        // The two places differ in this function, and the first frame is `captured` itself.
+        assert_eq!(frames[2..], all[3..65]);
+        assert_eq!(capture(bounds, &mut []), 0);
+    });
+}
+
+#[test]
+fn a_stack_of_somebody_else_gives_one_frame() {
+    prepare();
+    let bounds = sys::stack_bounds().unwrap();
+    let other = std::thread::spawn(move || {
+        let mut frames = [0; FRAMES];
+        capture(bounds, &mut frames)
+    });
+    assert_eq!(other.join().unwrap(), 1);
+}
+
+#[test]
+fn the_self_test_agrees_with_the_unwind_tables() {
+    prepare();
+    let by_tables = PARSERS.with(|parser| parser.rule(sys::registers().pc)).unwrap();
+    assert_eq!(frame_pointers(), by_tables == Some(Rule::BY_FRAME_POINTER));
+}
+
+#[test]
+fn code_without_tables_is_not_known() {
+    prepare();
+    let heap = Box::new(0_u64);
+    assert_eq!(PARSERS.with(|parser| parser.rule((&raw const *heap).addr() as u64)), Some(None));
+}
+
+#[test]
+fn a_library_is_known_while_it_is_loaded() {
+    prepare();
+    let rule_at = |pc: u64| PARSERS.with(|parser| parser.rule(pc)).flatten();
+    // Part of glibc, and linked by no Rust program.
+    // SAFETY: the library runs nothing when it is loaded.
+    let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+    assert!(!library.is_null());
+    // SAFETY: the handle is open, and the name ends by zero.
+    let function = unsafe { libc::dlsym(library, c"ns_format_ttl".as_ptr()) };
+    let inside = function.addr() as u64 + 1;
+    refresh();
+    assert!(rule_at(inside).is_some());
+    // SAFETY: the handle is open and not used again.
+    unsafe { libc::dlclose(library) };
+    refresh();
+    assert_eq!(rule_at(inside), None);
+    agree();
+}

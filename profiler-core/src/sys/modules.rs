@@ -1,0 +1,147 @@
+//! What the loader has loaded.
+
+#![allow(unsafe_code, reason = "the loader's list is C data, and tables are read in memory")]
+
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+use std::slice;
+use std::sync::Arc;
+
+/// A loaded program or library, for as long as a visit lasts: the loader cannot unload it then.
+#[derive(Debug)]
+pub(crate) struct LoadedModule<'visit> {
+    /// What was added to the addresses in the file.
+    pub(crate) base: u64,
+    /// From the first to the last address of code.
+    pub(crate) code: Range<u64>,
+    /// Where `.eh_frame_hdr` is, if there is one.
+    pub(crate) unwind_index: Option<Range<u64>>,
+    /// Whether this is the program itself, which stays until the process ends.
+    pub(crate) is_program: bool,
+    /// Segments that may be read but not written.
+    constant: Vec<Range<u64>>,
+    visit: PhantomData<&'visit ()>,
+}
+
+/// Constant bytes of a module that outlive it.
+#[derive(Debug, Clone)]
+pub(crate) enum ModuleBytes {
+    /// Of the program itself.
+    InPlace(&'static [u8]),
+    /// Of a library.
+    Copied(Arc<[u8]>),
+}
+
+impl Default for ModuleBytes {
+    fn default() -> Self {
+        Self::InPlace(&[])
+    }
+}
+
+impl Deref for ModuleBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InPlace(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl<'visit> LoadedModule<'visit> {
+    /// Returns the end of the constant segment that the address lies in.
+    pub(crate) fn constant_end(&self, address: u64) -> Option<u64> {
+        self.constant.iter().find(|segment| segment.contains(&address)).map(|segment| segment.end)
+    }
+
+    /// Returns the bytes of a range that lies in one constant segment.
+    pub(crate) fn read(&self, range: Range<u64>) -> Option<&'visit [u8]> {
+        if range.end > self.constant_end(range.start)? {
+            return None;
+        }
+        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let start = std::ptr::with_exposed_provenance(usize::try_from(range.start).ok()?);
+        // SAFETY: the range lies in a segment that the loader has mapped, that is not written to,
+        // and that stays for the visit, since the loader holds its lock.
+        Some(unsafe { slice::from_raw_parts(start, length) })
+    }
+
+    /// Returns the bytes of such a range for as long as anybody wants them.
+    pub(crate) fn keep(&self, range: Range<u64>) -> Option<ModuleBytes> {
+        let bytes = self.read(range)?;
+        if !self.is_program {
+            return Some(ModuleBytes::Copied(bytes.into()));
+        }
+        // SAFETY: as in `read`, and the program is unloaded by nothing but its end.
+        let bytes = unsafe { slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        Some(ModuleBytes::InPlace(bytes))
+    }
+
+    fn new(info: &libc::dl_phdr_info, is_program: bool) -> Self {
+        let base = info.dlpi_addr;
+        // SAFETY: the loader describes so many program headers at that address.
+        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let range = |header: &libc::Elf64_Phdr| {
+            let start = base.wrapping_add(header.p_vaddr);
+            start..start.saturating_add(header.p_memsz)
+        };
+        let loaded = || headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let code = || loaded().filter(|header| header.p_flags & libc::PF_X != 0).map(range);
+        Self {
+            base,
+            code: code().map(|code| code.start).min().unwrap_or_default()
+                ..code().map(|code| code.end).max().unwrap_or_default(),
+            unwind_index: headers
+                .iter()
+                .find(|header| header.p_type == libc::PT_GNU_EH_FRAME)
+                .map(range),
+            is_program,
+            constant: loaded()
+                .filter(|header| header.p_flags & (libc::PF_R | libc::PF_W) == libc::PF_R)
+                .map(range)
+                .collect(),
+            visit: PhantomData,
+        }
+    }
+}
+
+/// Calls `visit` with every module, the program first. Allocates, and the loader's lock is held
+/// meanwhile; not for signal handlers or for code that holds a lock of the allocator.
+pub(crate) fn visit_modules(visit: &mut dyn FnMut(&LoadedModule<'_>)) {
+    let mut is_program = true;
+    iterate(&mut |info| {
+        visit(&LoadedModule::new(info, is_program));
+        is_program = false;
+        true
+    });
+}
+
+/// Returns how many modules have been loaded and unloaded so far. Takes the loader's lock.
+pub(crate) fn module_generation() -> (u64, u64) {
+    let mut generation = (0, 0);
+    iterate(&mut |info| {
+        generation = (info.dlpi_adds, info.dlpi_subs);
+        false
+    });
+    generation
+}
+
+/// Calls `next` with each entry of the loader's list until it returns false.
+fn iterate(mut next: &mut dyn FnMut(&libc::dl_phdr_info) -> bool) {
+    unsafe extern "C" fn call(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        next: *mut c_void,
+    ) -> c_int {
+        let next = next.cast::<&mut dyn FnMut(&libc::dl_phdr_info) -> bool>();
+        // SAFETY: this is the exclusive reference that `iterate` passed, and it waits meanwhile.
+        let next = unsafe { &mut *next };
+        // SAFETY: the loader passes a valid entry for the time of the call.
+        let info = unsafe { &*info };
+        c_int::from(!next(info))
+    }
+    // SAFETY: the function and its argument fit together, and neither is kept.
+    unsafe { libc::dl_iterate_phdr(Some(call), (&raw mut next).cast()) };
+}
