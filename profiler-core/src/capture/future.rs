@@ -1,4 +1,4 @@
-//! Profiled futures: on the span stack while they are polled, not between.
+//! Profiled futures: on the span stack, or under labels, while they are polled, not between.
 
 #![allow(unsafe_code, reason = "pin projection to the one field that is pinned")]
 
@@ -11,6 +11,7 @@ use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
 use crate::capture::{self, scope};
 use crate::clock;
+use crate::labels::{self, Labels};
 
 /// A future that stands on the span stack whenever it is polled.
 ///
@@ -68,5 +69,31 @@ struct Polling {
 impl Drop for Polling {
     fn drop(&mut self) {
         scope::restore(self.thread, self.before, self.opened);
+    }
+}
+
+/// A future that has labels in force whenever it is polled.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub struct Labelled<F> {
+    labels: Labels,
+    inner: F,
+}
+
+/// Makes a future that has labels in force whenever it is polled.
+pub const fn labelled<F: Future>(labels: Labels, inner: F) -> Labelled<F> {
+    Labelled { labels, inner }
+}
+
+impl<F: Future> Future for Labelled<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `inner` is pinned and never moved; the labels are not pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        let _restore = labels::put(&this.labels);
+        // SAFETY: `this` came out of a pin.
+        let inner = unsafe { Pin::new_unchecked(&mut this.inner) };
+        inner.poll(context)
     }
 }

@@ -19,7 +19,7 @@ use crate::buffer::tally::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, TallyWriter, Thread};
 use crate::stack;
 
-pub use future::Profiled;
+pub use future::{Labelled, Profiled, future, labelled};
 
 /// Whether anything is recorded. The one load on every path before the profiler starts.
 static ON: AtomicBool = AtomicBool::new(false);

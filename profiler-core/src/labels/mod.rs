@@ -3,5 +3,6 @@
 mod current;
 mod intern;
 
-pub use current::{Labels, with_labels};
+pub use current::{Labels, Restore, with_labels};
+pub(crate) use current::put;
 pub(crate) use intern::{Set, bytes};
