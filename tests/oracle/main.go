@@ -19,7 +19,7 @@ import (
 func main() {
 	runtime.SetBlockProfileRate(1)
 	runtime.SetMutexProfileFraction(1)
-	pprof.NewProfile("oracle.things").Add("one", 0)
+	pprof.NewProfile("my/custom.things").Add("one", 0)
 	contend()
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
