@@ -43,10 +43,8 @@ pub(crate) struct Thread {
     pub(crate) wait: WaitSlot,
 
     // The owner's alone.
-    /// Steps left until an interval is timed; see `capture::scope`.
-    pub(crate) countdown: Cell<i64>,
-    /// When the interval being timed began, and its weight; nothing when none is.
-    pub(crate) interval: Cell<Option<(u64, f64)>>,
+    /// The last tick that was charged to a node, or 0; see `capture::scope`.
+    pub(crate) seen_tick: Cell<u64>,
     busy: Cell<bool>,
     random: Cell<u64>,
     stack: Cell<Option<StackBounds>>,
@@ -145,8 +143,7 @@ impl Thread {
             node: AtomicPtr::new(ptr::from_ref(tree.root()).cast_mut()),
             labels: AtomicPtr::new(ptr::null_mut()),
             wait: WaitSlot::default(),
-            countdown: Cell::new(0),
-            interval: Cell::new(None),
+            seen_tick: Cell::new(0),
             busy: Cell::new(false),
             random: Cell::new(0),
             stack: Cell::new(None),
@@ -168,8 +165,7 @@ impl Thread {
         self.set_node(self.tree.root());
         self.set_labels(None);
         self.wait.clear();
-        self.countdown.set(0);
-        self.interval.set(None);
+        self.seen_tick.set(0);
         self.busy.set(false);
         self.opened.clear();
         // Relaxed: a figure for people, unique by the addition.
@@ -272,11 +268,10 @@ impl Writer {
         &self,
         parent: &'static Node,
         site: &'static CallSite,
-        step: u32,
         limit: usize,
     ) -> Option<&'static Node> {
         // SAFETY: the right to write is held, and nodes are only ever taken from the own tree.
-        unsafe { self.thread.tree.child(parent, site, step, limit) }
+        unsafe { self.thread.tree.child(parent, site, limit) }
     }
 
     /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.

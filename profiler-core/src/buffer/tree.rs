@@ -28,8 +28,6 @@ pub(crate) struct Node {
     site: Option<&'static CallSite>,
     parent: Option<&'static Node>,
     depth: u32,
-    /// How its times are sampled; the owner's.
-    pub(crate) pace: Pace,
     calls: AtomicU64,
     busy: AtomicU64,
     idle: AtomicU64,
@@ -40,23 +38,11 @@ pub(crate) struct Node {
     sibling: *const Node,
 }
 
-/// What the owner of a node has learnt about how long its intervals are; see `capture::scope`.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    pub(crate) step: Cell<u32>,
-    pub(crate) seen: Cell<u32>,
-    pub(crate) mean: Cell<u64>,
-}
-
 // SAFETY: the cells are touched by the owning thread alone; all else is immutable or atomic.
 unsafe impl Sync for Node {}
 
 impl Node {
-    const fn new(
-        site: Option<&'static CallSite>,
-        parent: Option<&'static Self>,
-        step: u32,
-    ) -> Self {
+    const fn new(site: Option<&'static CallSite>, parent: Option<&'static Self>) -> Self {
         Self {
             site,
             parent,
@@ -64,7 +50,6 @@ impl Node {
                 Some(parent) => parent.depth + 1,
                 None => 0,
             },
-            pace: Pace { step: Cell::new(step), seen: Cell::new(0), mean: Cell::new(0) },
             calls: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             idle: AtomicU64::new(0),
@@ -176,7 +161,7 @@ impl Tree {
     /// Makes a tree of a root; nothing if the system has no memory.
     pub(crate) fn new() -> Option<Self> {
         let free = Cell::new((ptr::null_mut(), 0));
-        let root = allocate(&free, Node::new(None, None, 0))?;
+        let root = allocate(&free, Node::new(None, None))?;
         Some(Self { root, nodes: AtomicU64::new(1), free })
     }
 
@@ -205,7 +190,6 @@ impl Tree {
         &self,
         parent: &'static Node,
         site: &'static CallSite,
-        step: u32,
         limit: usize,
     ) -> Option<&'static Node> {
         let known = parent.children().find(|child| child.site.is_some_and(|s| ptr::eq(s, site)));
@@ -213,7 +197,7 @@ impl Tree {
             Some(child) => child,
             None if parent.depth >= MAX_DEPTH || self.len() >= limit => return None,
             None => {
-                let mut node = Node::new(Some(site), Some(parent), step);
+                let mut node = Node::new(Some(site), Some(parent));
                 // Relaxed: the owner's own store.
                 node.sibling = parent.first_child.load(Ordering::Relaxed);
                 let node = allocate(&self.free, node)?;

@@ -3,15 +3,17 @@
 //! Entering finds the child of the current node at that call site, counts the call and makes it the
 //! current node; leaving goes back to the parent. Calls are exact.
 //!
-//! Times are sampled. A *transition* is a change of the current node; the interval until the next
-//! transition is time of the new node itself. Each transition takes the new node's *step* off a
-//! countdown drawn from an exponential distribution of mean [`MEAN`]; when it runs out, the interval
-//! that begins is timed. So an interval of step s is timed with probability p = 1 − e^(−s/MEAN),
-//! whatever its length, and counts 1/p times: unbiased (Horvitz-Thompson). A node whose last
-//! intervals were long gets a step that always runs out, since two clock reads cost nothing beside
-//! them; that decision rests on the past only, so it biases nothing.
+//! Times are sampled by a clock that ticks about every ten milliseconds, at irregular moments, in
+//! the profiler's own thread. Whenever the current node changes and the clock has ticked since the
+//! last change, the time between the ticks goes to the node that is left. An interval from a to b is
+//! so charged last(b) − last(a), where last(x) is the time of the last tick before x; over the phase
+//! of the ticks, last(x) falls short of x by the same mean for every x, so what is charged is b − a
+//! in the mean, whatever its length. All charges of a thread add up to the time that passed. It
+//! costs a load and a comparison; reading a clock for one change in many was tried, and one
+//! preemption that hit a timed interval spoilt the figures of a minute.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
@@ -19,16 +21,14 @@ use crate::callsite::{CallSite, Name};
 use crate::capture;
 use crate::clock;
 
-/// One interval in so many is timed where intervals are short.
-const MEAN: f64 = 256.0;
-/// 1 / (1 − e^(−1/MEAN)): what an interval of step 1 counts for.
-const WEIGHT: f64 = 256.500_325_5;
-/// Runs any countdown out.
-const ALWAYS: u32 = u32::MAX;
-/// So many intervals of a new node are all timed: what happens rarely is exact.
-const FIRST: u32 = 16;
-/// Nanoseconds from which on an interval is long: two clock reads are one part in a hundred of it.
-const LONG: u64 = 2_000;
+/// When the clock last ticked, in the profiler's time.
+static TICK: AtomicU64 = AtomicU64::new(0);
+
+/// Lets the clock tick.
+pub(crate) fn tick() {
+    // Relaxed: the number stands for itself.
+    TICK.store(clock::now(), Ordering::Relaxed);
+}
 
 /// Where calls are counted that have no room in the tree.
 static OVERFLOW: CallSite = CallSite::new(Name::Literal("[overflow]"), "", 0);
@@ -89,10 +89,10 @@ pub(crate) fn leave(node: &'static Node) {
 /// Makes a node the current one.
 #[inline]
 pub(crate) fn go(thread: &'static Thread, node: &'static Node) {
-    let steps = thread.countdown.get() - i64::from(node.pace.step.get());
-    thread.countdown.set(steps);
-    if steps < 0 {
-        time(thread, thread.node(), node);
+    // Relaxed: as in `tick`.
+    let tick = TICK.load(Ordering::Relaxed);
+    if tick != thread.seen_tick.get() {
+        charge(thread, tick);
     }
     thread.set_node(node);
 }
@@ -107,9 +107,9 @@ fn find(
 ) -> Option<&'static Node> {
     // The tree is written like a tally: not from within itself.
     let writer = thread.write()?;
-    let child = writer.child(parent, site, ALWAYS, capture::max_spans());
+    let child = writer.child(parent, site, capture::max_spans());
     if child.is_none() && counts {
-        writer.child(thread.tree().root(), &OVERFLOW, ALWAYS, usize::MAX)?.count();
+        writer.child(thread.tree().root(), &OVERFLOW, usize::MAX)?.count();
     }
     child
 }
@@ -138,36 +138,13 @@ pub(crate) fn restore(thread: &'static Thread, node: &'static Node, opened: usiz
     }
 }
 
-/// Ends the interval that is being timed, if one is, and decides on the one that begins.
+/// Gives the time between two ticks to the node that was current when the later one came.
 #[cold]
 #[inline(never)]
-fn time(thread: &'static Thread, left: &'static Node, entered: &'static Node) {
-    let now = clock::now();
-    if let Some((start, weight)) = thread.interval.take() {
-        let length = now.saturating_sub(start);
-        left.add_busy((length as f64 * weight).round() as u64);
-        learn(left, length);
+fn charge(thread: &'static Thread, tick: u64) {
+    let seen = thread.seen_tick.replace(tick);
+    // The first change of a thread's life only starts the clock.
+    if seen != 0 && thread.node().site().is_some() {
+        thread.node().add_busy(tick.saturating_sub(seen));
     }
-    let step = entered.pace.step.get();
-    // The end of an interval is a transition like any other: the next countdown starts here.
-    let uniform = ((thread.random() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    let countdown = -uniform.ln() * MEAN - f64::from(step);
-    if countdown >= 0.0 || entered.site().is_none() {
-        thread.countdown.set(countdown.max(0.0) as i64);
-        return;
-    }
-    let weight = if step == ALWAYS { 1.0 } else { WEIGHT };
-    thread.interval.set(Some((now, weight)));
-    // The next transition comes here too.
-    thread.countdown.set(-1);
-}
-
-/// Takes an interval's length into what decides on the next.
-fn learn(node: &Node, length: u64) {
-    let pace = &node.pace;
-    let seen = pace.seen.get().saturating_add(1);
-    pace.seen.set(seen);
-    let mean = if seen == 1 { length } else { pace.mean.get() / 8 * 7 + length / 8 };
-    pace.mean.set(mean);
-    pace.step.set(if seen < FIRST || mean >= LONG { ALWAYS } else { 1 });
 }

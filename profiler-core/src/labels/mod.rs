@@ -3,6 +3,6 @@
 mod current;
 mod intern;
 
-pub use current::{Labels, Restore, with_labels};
 pub(crate) use current::put;
+pub use current::{Labels, Restore, with_labels};
 pub(crate) use intern::{Set, bytes};
