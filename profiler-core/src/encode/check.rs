@@ -97,3 +97,39 @@ fn check_samples<'a>(
 fn rule(holds: bool, rule: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(format!("broken: {rule}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{NATIVE, START, decode, native, profile, reading, sums};
+    use super::*;
+    use crate::kind::Kind;
+    use crate::merge::Rows;
+
+    type Spoil = fn(&mut Profile);
+
+    #[test]
+    fn the_check_finds_what_is_wrong() {
+        let rows = Rows::from([
+            (native(&[START + 1, START + 2]), sums(3, 100)),
+            (native(&[START + 2]), sums(1, 10)),
+        ]);
+        let names = [(START + 1, "inner | outer"), (START + 2, "main")];
+        let good = decode(&profile(reading(Kind::Mutex, NATIVE), &rows, &names));
+        let broken: [(&str, Spoil); 8] = [
+            ("the first string is empty", |p| p.string_table[0] = "x".into()),
+            ("as many values as types", |p| p.sample[0].value.push(1)),
+            ("locations are numbered in order", |p| p.location[0].id = 9),
+            ("an address is not 0", |p| p.location[0].address = 0),
+            ("addresses are unique", |p| p.location[0].address = p.location[1].address),
+            ("the system name differs", |p| p.function[0].system_name = p.function[0].name),
+            ("no stack stands twice", |p| p.sample[1] = p.sample[0].clone()),
+            ("has_functions is honest", |p| p.location[0].line.clear()),
+        ];
+        for (rule, spoil) in broken {
+            let mut message = good.clone();
+            spoil(&mut message);
+            let error = check_valid(&message).unwrap_err();
+            assert!(error.contains(rule), "{rule}: {error}");
+        }
+    }
+}

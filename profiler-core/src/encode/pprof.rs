@@ -151,7 +151,7 @@ impl<'a> Functions<'a> {
     }
 }
 
-fn header<'a>(profile: &Profile, strings: &mut Strings<'a>) -> proto::Profile {
+fn header(profile: &Profile, strings: &mut Strings<'_>) -> proto::Profile {
     let kind = profile.kind();
     proto::Profile {
         sample_type: kind.values().into_iter().map(|value| strings.value_type(value)).collect(),
@@ -263,3 +263,6 @@ fn function_message<'a>(
 fn signed(position: usize) -> i64 {
     i64::try_from(position).expect("a position fits into 63 bits")
 }
+
+#[cfg(test)]
+mod tests;

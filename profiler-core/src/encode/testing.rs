@@ -1,6 +1,6 @@
-//! What the tests of profiles share.
+//! What the tests of profiles share: rows and names from short texts, profiles as text.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use prost::Message;
@@ -8,12 +8,21 @@ use prost::Message;
 use super::check::check_valid;
 use super::pprof::encode;
 use super::proto;
-use crate::config::View;
+use crate::config::{LabelView, StackView, Symbols, View};
 use crate::kind::Kind;
 use crate::merge::{Key, Rows, Stack, Sums, VALUES};
-use crate::profile::{Profile, Reading, Resolver, build};
+use crate::profile::{
+    Found, Function, LabelValue, Line, Mapping, Profile, Reading, Resolved, build_with,
+};
 
-/// A reading with nothing configured.
+/// The one mapping of [`profile`]; addresses from here on lie in it.
+pub(crate) const START: u64 = 0x10_0000;
+
+/// Machine stacks, no labels on request, debug information.
+pub(crate) const NATIVE: View =
+    View { stack: StackView::Native, labels: LabelView::NONE, symbols: Symbols::Dwarf };
+
+/// A reading in 2001, 128 frames deep.
 pub(crate) fn reading(kind: Kind, view: View) -> Reading {
     Reading { kind, view, depth: 128, time: UNIX_EPOCH + Duration::from_secs(1_000_000_000) }
 }
@@ -36,6 +45,12 @@ pub(crate) fn native(addresses: &[u64]) -> Key {
     key(Stack::Native(addresses.into()))
 }
 
+/// The same with labels of the application.
+pub(crate) fn labelled(addresses: &[u64], labels: &[(&str, &str)]) -> Key {
+    let labels = labels.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+    Key { labels, ..native(addresses) }
+}
+
 /// Sums of a count and nanoseconds.
 pub(crate) fn sums(count: i64, nanoseconds: i64) -> Sums {
     let mut values = [0; VALUES];
@@ -43,11 +58,52 @@ pub(crate) fn sums(count: i64, nanoseconds: i64) -> Sums {
     Sums { values, waits: None }
 }
 
-/// Builds a profile with a resolver of its own and checks that every reader would take it.
-pub(crate) fn profile(reading: Reading, rows: Rows) -> Profile {
-    let profile = build(reading, &rows, &Mutex::new(Resolver::new(1 << 20)));
+/// Builds a profile and checks that every reader would take it. `names` gives the names at an
+/// address, innermost first, with bars between; an address that is not listed has none.
+pub(crate) fn profile(reading: Reading, rows: &Rows, names: &[(u64, &str)]) -> Profile {
+    let profile = build_with(reading, rows, |addresses| {
+        let mapping = Mapping {
+            start: START,
+            end: 2 * START,
+            file: "/srv/shop".into(),
+            build_id: "0123abcd".into(),
+            program: true,
+            ..Mapping::default()
+        };
+        (vec![mapping], addresses.iter().map(|&address| find(address, names)).collect())
+    });
     decode(&profile);
     profile
+}
+
+fn find(address: u64, names: &[(u64, &str)]) -> Found {
+    let names = names.iter().filter(|(named, _)| *named == address);
+    let lines = names.flat_map(|(_, names)| names.split(" | ")).zip(1..).map(|(name, line)| {
+        let function = Arc::new(Function::named(name, "/srv/shop.rs"));
+        Line { function, line }
+    });
+    let resolved = Arc::new(Resolved { lines: lines.collect(), offset: 5, inlines: true });
+    Found { mapping: (START..2 * START).contains(&address).then_some(0), resolved }
+}
+
+/// Writes the samples as text, a line each: values, frames, labels.
+pub(crate) fn text(profile: &Profile) -> Vec<String> {
+    let sample = |sample: crate::Sample<'_>| {
+        let values: Vec<_> = sample.values().iter().map(i64::to_string).collect();
+        let frames: Vec<_> = sample
+            .frames()
+            .map(|frame| frame.function.map_or(format!("{:#x}", frame.address), str::to_owned))
+            .collect();
+        let labels: String = sample
+            .labels()
+            .map(|(key, value)| match value {
+                LabelValue::Text(text) => format!(" {key}={text}"),
+                LabelValue::Number(number, unit) => format!(" {key}={number} {unit}"),
+            })
+            .collect();
+        format!("{}: {}{labels}", values.join(" "), frames.join("; "))
+    };
+    profile.samples().map(sample).collect()
 }
 
 /// Encodes, decodes and checks.

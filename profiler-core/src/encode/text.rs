@@ -7,7 +7,7 @@
 use std::io::{self, BufWriter, Write};
 
 use crate::kind::{Kind, TextForm};
-use crate::profile::{Label, Location, Profile, Row, Value};
+use crate::profile::{Label, Line, Location, Profile, Row, Value};
 
 impl Profile {
     /// Writes the legacy text form, as `debug=1` gives it.
@@ -93,13 +93,12 @@ fn frames(profile: &Profile, row: &Row, writer: &mut impl Write) -> io::Result<(
         if location.lines().is_empty() {
             writeln!(writer, "#\t{address:#x}")?;
         }
-        for line in location.lines() {
-            let (function, line) = (&line.function, line.line);
-            writeln!(
-                writer,
-                "#\t{address:#x}\t{}+{offset:#x}\t{}:{line}",
-                function.name, function.file
-            )?;
+        for Line { function, line } in location.lines() {
+            write!(writer, "#\t{address:#x}\t{}+{offset:#x}", function.name)?;
+            if !function.file.is_empty() {
+                write!(writer, "\t{}:{line}", function.file)?;
+            }
+            writeln!(writer)?;
         }
     }
     Ok(())
@@ -125,11 +124,104 @@ fn quoted(text: &str) -> String {
             '\x0b' => quoted.push_str("\\v"),
             '\x0c' => quoted.push_str("\\f"),
             control if u32::from(control) < 0x20 || control == '\x7f' => {
-                quoted.push_str(&format!("\\x{:02x}", u32::from(control)));
+                quoted.push_str("\\x");
+                let digit = |value: u32| char::from_digit(value, 16).unwrap_or('0');
+                quoted.extend([digit(u32::from(control) / 16), digit(u32::from(control) % 16)]);
             }
             other => quoted.push(other),
         }
     }
     quoted.push('"');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LabelView;
+    use crate::encode::testing::{NATIVE, START, key, labelled, native, profile, reading, sums};
+    use crate::merge::{Key, Rows, Stack, Sums, WAIT_BUCKETS};
+
+    const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
+
+    fn check(kind: Kind, rows: impl IntoIterator<Item = (Key, Sums)>, expected: &str) {
+        let view = NATIVE.labels(LabelView { wait: true, ..LabelView::NONE });
+        let profile = profile(reading(kind, view), &rows.into_iter().collect(), NAMES);
+        let mut text = Vec::new();
+        profile.write_text(&mut text).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn counts() {
+        check(
+            Kind::Goroutine,
+            [
+                (native(&[START + 1, START + 2]), sums(2, 0)),
+                (
+                    labelled(&[START + 2, START + 9], &[("a", "say \"x\"\n\u{1}"), ("b", "ü")]),
+                    sums(40, 0),
+                ),
+                (key(Stack::Marker("[overflow]")), sums(1, 0)),
+            ],
+            concat!(
+                "goroutine profile: total 43\n",
+                "40 @ 0x100003 0x10000a\n",
+                "# labels: {\"a\":\"say \\\"x\\\"\\n\\x01\", \"b\":\"ü\"}\n",
+                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                "#\t0x100009\n",
+                "\n",
+                "2 @ 0x100002 0x100003\n",
+                "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",
+                "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
+                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                "\n",
+                "1 @ 0x1168\n",
+                "#\t0x1167\t[overflow]+0x0\n",
+                "\n",
+            ),
+        );
+    }
+
+    #[test]
+    fn contentions() {
+        let mut split = sums(2, 500);
+        let mut waits = Box::new([(0, 0); WAIT_BUCKETS]);
+        waits[4] = (2, 500);
+        split.waits = Some(waits);
+        check(
+            Kind::Block,
+            [(native(&[START + 2]), sums(1, 400)), (labelled(&[START + 1], &[("a", "b")]), split)],
+            concat!(
+                "--- contention:\n",
+                "cycles/second=1000000000\n",
+                "500 2 @ 0x100002\n",
+                "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",
+                "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
+                "# labels: {\"a\":\"b\", \"wait\":\"256 nanoseconds\"}\n",
+                "\n",
+                "400 1 @ 0x100003\n",
+                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                "\n",
+            ),
+        );
+        check(
+            Kind::Mutex,
+            [(native(&[START + 2]), sums(1, 400))],
+            concat!(
+                "--- mutex:\n",
+                "cycles/second=1000000000\n",
+                "sampling period=1\n",
+                "400 1 @ 0x100003\n",
+                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                "\n",
+            ),
+        );
+    }
+
+    #[test]
+    fn empty_profiles_have_a_heading() {
+        check(Kind::Custom("my/own"), Rows::new(), "my/own profile: total 0\n");
+        check(Kind::Block, Rows::new(), "--- contention:\ncycles/second=1000000000\n");
+    }
 }

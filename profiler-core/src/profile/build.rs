@@ -1,17 +1,15 @@
 //! From merged rows to a profile.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustc_hash::FxHashMap;
 
-use super::function::{Function, Line, Resolved};
 use super::labels::{text_labels, with_wait};
 use super::location::{Location, Sums as Samples, Tables, finish, index};
-use super::symbolize::Resolver;
-use super::{LabelSet, Profile, trim};
-use crate::callsite::CallSite;
+use super::pseudo::Pseudo;
+use super::symbolize::{Found, Resolver};
+use super::{LabelSet, Mapping, Profile, trim};
 use crate::config::{StackView, View};
 use crate::kind::Kind;
 use crate::merge::{Key, Rows, Stack, Sums, VALUES, WAIT_BUCKETS};
@@ -33,11 +31,25 @@ const NO_SPAN: &str = "[no span]";
 /// Makes a profile of rows: names their addresses, trims and cuts their stacks, forms their labels
 /// and sums what has become equal.
 pub(crate) fn build(reading: Reading, rows: &Rows, resolver: &Mutex<Resolver>) -> Profile {
+    build_with(reading, rows, |addresses| {
+        let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mappings = resolver.mappings();
+        let found = resolver.resolve(&mappings, addresses, reading.view.symbols);
+        (mappings.list().to_vec(), found)
+    })
+}
+
+/// The same, with mappings and names from `resolve`: one answer for each address.
+pub(crate) fn build_with(
+    reading: Reading,
+    rows: &Rows,
+    resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
+) -> Profile {
     let rows: Vec<(&Key, &Sums)> = rows.iter().collect();
     let column = reading.kind.values().len().saturating_sub(1);
     let (sets, set_of_row) = text_labels(&rows, reading.view.labels, column);
     let mut labels = Labels { sets, waits: FxHashMap::default() };
-    let mut stacks = Stacks::new(reading, &rows, resolver);
+    let mut stacks = Stacks::new(reading, &rows, resolve);
 
     let mut samples = Samples::with_capacity(rows.len());
     for (row, ((key, sums), set)) in rows.iter().zip(set_of_row).enumerate() {
@@ -85,7 +97,7 @@ impl Labels {
 /// The stacks of all rows, as handles of locations.
 struct Stacks {
     reading: Reading,
-    mappings: Vec<super::Mapping>,
+    mappings: Vec<Mapping>,
     locations: Vec<Location>,
     /// The untrimmed native stacks, one behind the other, and where each row's ends.
     native: Vec<u32>,
@@ -95,7 +107,11 @@ struct Stacks {
 }
 
 impl Stacks {
-    fn new(reading: Reading, rows: &[(&Key, &Sums)], resolver: &Mutex<Resolver>) -> Self {
+    fn new(
+        reading: Reading,
+        rows: &[(&Key, &Sums)],
+        resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
+    ) -> Self {
         let mut addresses = Vec::new();
         let mut ids: FxHashMap<u64, u32> = FxHashMap::default();
         let mut native = Vec::new();
@@ -114,11 +130,7 @@ impl Stacks {
             ends.push(native.len());
         }
 
-        let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        let mappings = resolver.mappings();
-        let found = resolver.resolve(&mappings, &addresses, reading.view.symbols);
-        drop(resolver);
-
+        let (mappings, found) = resolve(&addresses);
         let locations: Vec<Location> = addresses
             .into_iter()
             .zip(found)
@@ -130,8 +142,11 @@ impl Stacks {
             })
             .collect();
         let roots = locations.iter().map(trim::is_root).collect();
-        let mappings = mappings.list().to_vec();
-        let pseudo = Pseudo::new(rows);
+        let markers = rows.iter().filter_map(|(key, _)| match key.stack {
+            Stack::Marker(name) => Some(name),
+            Stack::Native(_) => None,
+        });
+        let pseudo = Pseudo::new(markers.chain([NO_SPAN]));
         let mut stacks = Self { reading, mappings, locations, native, ends, roots, pseudo };
         stacks.hide_own_lines();
         stacks
@@ -200,86 +215,206 @@ const fn starts_in_the_profiler(kind: Kind) -> bool {
     }
 }
 
-/// Locations that are no instructions: call sites, and names in brackets.
-///
-/// They belong to no mapping. A call site has the address of its own static; a name gets one in
-/// the first 64 KiB, where no system maps anything, by its text, so that it is the same in every
-/// profile.
-struct Pseudo {
-    sites: FxHashMap<u64, u32>,
-    markers: FxHashMap<&'static str, (u64, Option<u32>)>,
-}
-
-impl Pseudo {
-    fn new(rows: &[(&Key, &Sums)]) -> Self {
-        // Sorted, so that two names that want one address always share it out in the same way.
-        let names: BTreeSet<&'static str> = rows
-            .iter()
-            .filter_map(|(key, _)| match key.stack {
-                Stack::Marker(name) => Some(name),
-                Stack::Native(_) => None,
-            })
-            .chain([NO_SPAN])
-            .collect();
-        let mut taken = BTreeSet::new();
-        let mut markers = FxHashMap::default();
-        for name in names {
-            let mut address = marker_address(name);
-            while !taken.insert(address) {
-                address += 1;
-            }
-            markers.insert(name, (address, None));
-        }
-        Self { sites: FxHashMap::default(), markers }
-    }
-
-    fn site(&mut self, site: &'static CallSite, locations: &mut Vec<Location>) -> u32 {
-        let address = site.address();
-        *self.sites.entry(address).or_insert_with(|| {
-            let function = Function::named(site.name(), site.file());
-            push(locations, address, function, site.line())
-        })
-    }
-
-    fn marker(&mut self, name: &'static str, locations: &mut Vec<Location>) -> u32 {
-        let (address, id) =
-            self.markers.entry(name).or_insert_with(|| (marker_address(name), None));
-        *id.get_or_insert_with(|| push(locations, *address, Function::named(name, ""), 0))
-    }
-}
-
-fn marker_address(name: &str) -> u64 {
-    // FNV-1a: the same in every build and run, unlike the hashers of tables.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    0x1000 + hash % 0xe000
-}
-
-fn push(locations: &mut Vec<Location>, address: u64, function: Function, line: u32) -> u32 {
-    let lines = Box::new([Line { function: Arc::new(function), line }]);
-    let resolved = Arc::new(Resolved { lines, offset: 0, inlines: true });
-    locations.push(Location { address, mapping: None, resolved, hidden: 0 });
-    index(locations.len() - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::testing::{native, profile, reading, sums};
+    use crate::callsite::{CallSite, Name};
+    use crate::config::LabelView;
+    use crate::encode::testing::{
+        NATIVE, START, key, labelled, native, profile, reading, sums, text,
+    };
 
-    fn addresses_here() -> Vec<u64> {
-        vec![addresses_here as *const () as u64 + 1, trim::is_root as *const () as u64 + 1]
+    const NAMES: &[(u64, &str)] = &[
+        (START + 1, "profiler_core::capture::record"),
+        (START + 2, "lock_api::mutex::Mutex<R,T>::lock | shop::checkout"),
+        (START + 3, "shop::order"),
+        (START + 4, "main"),
+        (START + 5, "__libc_start_call_main"),
+        (START + 6, "__libc_start_main_impl"),
+        (START + 7, "_start"),
+        (START + 8, "lock_api::mutex::Mutex<R,T>::lock"),
+        (START + 9, "core::mem::drop"),
+    ];
+
+    static CHECKOUT: CallSite = CallSite::new(Name::Literal("shop::checkout"), "src/shop.rs", 7);
+    static SERVE: CallSite = CallSite::new(Name::Literal("shop::serve"), "src/shop.rs", 3);
+
+    /// Addresses of the table of names.
+    fn at<const N: usize>(numbers: [u64; N]) -> [u64; N] {
+        numbers.map(|number| START + number)
+    }
+
+    fn check(
+        kind: Kind,
+        view: View,
+        rows: impl IntoIterator<Item = (Key, Sums)>,
+        expected: &[&str],
+    ) {
+        assert_eq!(
+            text(&profile(reading(kind, view), &rows.into_iter().collect(), NAMES)),
+            expected
+        );
+    }
+
+    #[test]
+    fn the_profilers_frames_and_the_systems_are_trimmed() {
+        check(
+            Kind::Mutex,
+            NATIVE,
+            [(native(&at([1, 2, 3, 4, 5, 6, 7])), sums(1, 100))],
+            &["1 100: shop::checkout; shop::order; main"],
+        );
+    }
+
+    #[test]
+    fn paths_that_become_equal_are_one_sample() {
+        check(
+            Kind::Block,
+            NATIVE,
+            [
+                (native(&at([1, 3, 4])), sums(1, 100)),
+                (native(&at([8, 3, 4])), sums(2, 50)),
+                (native(&at([1, 9, 8, 3, 4, 7])), sums(4, 25)),
+                (native(&at([3])), sums(1, 1)),
+            ],
+            &["7 175: shop::order; main", "1 1: shop::order"],
+        );
+    }
+
+    #[test]
+    fn samples_stand_in_the_order_of_the_last_value() {
+        check(
+            Kind::Block,
+            NATIVE,
+            [
+                (native(&at([3])), sums(9, 10)),
+                (native(&at([4])), sums(1, 1000)),
+                (native(&at([3, 4])), sums(2, 10)),
+                (native(&at([4, 3])), sums(0, 0)),
+            ],
+            &["1 1000: main", "9 10: shop::order", "2 10: shop::order; main"],
+        );
+    }
+
+    #[test]
+    fn unnamed_frames_and_empty_stacks_stay() {
+        check(
+            Kind::Mutex,
+            NATIVE,
+            [(native(&[START + 99, START + 4, 0, 0x77]), sums(1, 100)), (native(&[]), sums(1, 50))],
+            &["1 100: 0x100063; main; 0x77", "1 50: [no span]"],
+        );
+    }
+
+    #[test]
+    fn exactly_the_configured_depth_is_kept_and_the_root_is_cut() {
+        let stack: Vec<u64> = [START + 1].into_iter().chain(0x20_0000..0x20_00c8).collect();
+        let rows = Rows::from([(native(&stack), sums(1, 1))]);
+        let profile = profile(reading(Kind::Block, NATIVE), &rows, NAMES);
+        let frames: Vec<u64> =
+            profile.samples().next().unwrap().frames().map(|frame| frame.address).collect();
+        assert_eq!(frames, (0x20_0000..0x20_0080).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_marker_is_a_frame_of_its_own() {
+        let rows = [
+            (key(Stack::Marker("[handoff]")), sums(1, 30)),
+            (key(Stack::Marker("[overflow]")), sums(1, 20)),
+            (native(&at([3])), sums(1, 10)),
+        ];
+        check(
+            Kind::Mutex,
+            NATIVE,
+            rows.clone(),
+            &["1 30: [handoff]", "1 20: [overflow]", "1 10: shop::order"],
+        );
+        check(
+            Kind::Mutex,
+            NATIVE.stack(StackView::Logical),
+            rows,
+            &["1 30: [handoff]", "1 20: [overflow]", "1 10: [no span]"],
+        );
+    }
+
+    #[test]
+    fn markers_have_the_same_address_in_every_profile() {
+        let address = |rows: Rows| {
+            let profile = profile(reading(Kind::Mutex, NATIVE), &rows, NAMES);
+            profile.samples().last().unwrap().frames().next().unwrap().address
+        };
+        let handoff = (key(Stack::Marker("[handoff]")), sums(1, 1));
+        let overflow = (key(Stack::Marker("[overflow]")), sums(1, 2));
+        let one = address(Rows::from([handoff.clone()]));
+        assert_eq!(one, address(Rows::from([handoff, overflow])));
+        assert!((0x1000..0x1_0000).contains(&one));
+    }
+
+    #[test]
+    fn the_logical_view_shows_span_paths() {
+        let path = |path: &[&'static CallSite], address| Key {
+            path: path.into(),
+            ..native(&[START + address])
+        };
+        let rows = Rows::from([
+            (path(&[&CHECKOUT, &SERVE], 3), sums(1, 100)),
+            (path(&[&CHECKOUT, &SERVE], 4), sums(1, 10)),
+            (path(&[&SERVE], 3), sums(1, 1)),
+        ]);
+        let view = NATIVE.stack(StackView::Logical);
+        let profile = profile(reading(Kind::Mutex, view), &rows, NAMES);
+        assert_eq!(text(&profile), ["2 110: shop::checkout; shop::serve", "1 1: shop::serve"]);
+        let frame = profile.samples().next().unwrap().frames().next().unwrap();
+        assert_eq!((frame.file, frame.line), ("src/shop.rs", 7));
+        assert_eq!(frame.address, CHECKOUT.address());
+    }
+
+    #[test]
+    fn a_path_stands_for_the_stack_where_there_is_no_other() {
+        let spans = Key { path: [&CHECKOUT, &SERVE].into(), ..native(&[]) };
+        let mut calls = sums(3, 1000);
+        calls.values[2] = 5;
+        check(Kind::Spans, NATIVE, [(spans, calls)], &["3 1000 5: shop::checkout; shop::serve"]);
+    }
+
+    #[test]
+    fn waits_are_split_by_length_on_request_and_the_total_stays() {
+        let mut waits = Box::new([(0, 0); WAIT_BUCKETS]);
+        waits[0] = (1, 3);
+        waits[12] = (2, 50_000_000);
+        let mut split = sums(4, 50_000_103);
+        split.waits = Some(waits);
+        let rows = [(labelled(&at([3]), &[("tenant", "a")]), split)];
+        let view = NATIVE.labels(LabelView { wait: true, ..LabelView::NONE });
+        check(
+            Kind::Block,
+            view,
+            rows.clone(),
+            &[
+                "2 50000000: shop::order tenant=a wait=16777216 nanoseconds",
+                "1 100: shop::order tenant=a",
+                "1 3: shop::order tenant=a wait=1 nanoseconds",
+            ],
+        );
+        check(Kind::Block, NATIVE, rows, &["4 50000103: shop::order tenant=a"]);
     }
 
     #[test]
     fn addresses_of_this_program_get_names_files_and_lines() {
-        let rows = Rows::from([(native(&addresses_here()), sums(1, 100))]);
-        let profile = profile(reading(Kind::Block, View::default()), rows);
-        let frames: Vec<_> = profile.samples().next().unwrap().frames().collect();
-        eprintln!("{frames:#?}");
-        assert!(frames[0].function.unwrap().ends_with("tests::addresses_here"));
-        assert!(frames[0].file.ends_with("profile/build.rs") && frames[0].file.starts_with('/'));
-        assert!(frames[0].line > 0);
+        #[inline(never)]
+        fn here() -> u32 {
+            std::hint::black_box(line!())
+        }
+        let address = here as *const () as u64 + 1;
+        let resolver = Mutex::new(Resolver::new(1 << 20));
+        let rows = Rows::from([(native(&[address]), sums(1, 100))]);
+        let profile = build(reading(Kind::Block, NATIVE), &rows, &resolver);
+        let frame = profile.samples().next().unwrap().frames().last().unwrap();
+        let name = "addresses_of_this_program_get_names_files_and_lines::here";
+        assert!(frame.function.unwrap().ends_with(name), "{frame:?}");
+        assert!(frame.file.starts_with('/') && frame.file.ends_with("profile/build.rs"));
+        assert!((here() - 2..=here()).contains(&frame.line), "{frame:?}");
+        let function = &profile.locations()[0].lines()[0].function;
+        assert!(function.system_name.starts_with('_'), "{function:?}");
     }
 }

@@ -249,3 +249,145 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number(bytes, at))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A file with two loaded segments, a build id, and functions `low` (16 bytes at 0x2000),
+    /// `high` (no size, at 0x2100) and the undefined `elsewhere`.
+    fn example(kind: u32) -> Vec<u8> {
+        let mut file = vec![0; 0x1000];
+        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"\x7fELF\x02\x01\x01");
+        put(32, &64_u64.to_le_bytes());
+        put(40, &0x200_u64.to_le_bytes());
+        put(54, &56_u16.to_le_bytes());
+        put(56, &3_u16.to_le_bytes());
+        put(58, &64_u16.to_le_bytes());
+        put(60, &3_u16.to_le_bytes());
+        let mut segment = |at: usize, kind: u32, offset: u64, address: u64, size: u64| {
+            put(at, &kind.to_le_bytes());
+            put(at + 8, &offset.to_le_bytes());
+            put(at + 16, &address.to_le_bytes());
+            put(at + 32, &size.to_le_bytes());
+        };
+        segment(64, LOADED, 0, 0, 0x800);
+        segment(120, LOADED, 0x800, 0x2000, 0x800);
+        segment(176, NOTE, 0x300, 0x300, 40);
+        // Another note, padded, and the build id.
+        put(0x300, &[2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0]);
+        put(0x30c, b"X\0\0\0\xff\0\0\0");
+        put(0x314, &[4, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0]);
+        put(0x320, b"GNU\0\x01\xab\x00\xff");
+        let mut section = |at: usize, kind: u32, link: u32, offset: u64, size: u64| {
+            put(at + 4, &kind.to_le_bytes());
+            put(at + 24, &offset.to_le_bytes());
+            put(at + 32, &size.to_le_bytes());
+            put(at + 40, &link.to_le_bytes());
+        };
+        section(0x240, kind, 2, 0x400, 4 * SYMBOL_SIZE);
+        section(0x280, 3, 0, 0x500, 64);
+        let mut symbol = |at: usize, name: u32, info: u8, section: u16, address: u64, size: u64| {
+            put(at, &name.to_le_bytes());
+            put(at + 4, &[info]);
+            put(at + 6, &section.to_le_bytes());
+            put(at + 8, &address.to_le_bytes());
+            put(at + 16, &size.to_le_bytes());
+        };
+        symbol(0x400, 1, 0x12, 1, 0x2000, 16);
+        symbol(0x418, 5, 0x02, 1, 0x2100, 0);
+        symbol(0x430, 10, 0x12, 0, 0x2050, 16);
+        // A local name of the same place.
+        symbol(0x448, 10, 0x02, 1, 0x2000, 16);
+        put(0x500, b"\0low\0high\0elsewhere\0");
+        file
+    }
+
+    fn read(file: Vec<u8>) -> Elf<Cursor<Vec<u8>>> {
+        Elf::new(Cursor::new(file)).expect("a file header")
+    }
+
+    #[test]
+    fn segments_and_build_id_are_read() {
+        let mut elf = read(example(SYMBOLS));
+        assert_eq!(elf.build_id().unwrap().as_deref(), Some("01ab00ff"));
+        let segments = elf.segments().unwrap();
+        assert_eq!(segments.len(), 2);
+        // The text does not lie at its offset in the file.
+        assert_eq!(address_at(&segments, 0x810), Some(0x2010));
+        assert_eq!(address_at(&segments, 0x7ff), Some(0x7ff));
+        assert_eq!(address_at(&segments, 0x1000), None);
+    }
+
+    #[test]
+    fn functions_are_found_by_address() {
+        for kind in [SYMBOLS, DYNAMIC_SYMBOLS] {
+            let mut table = read(example(kind)).symbols().unwrap();
+            for (address, expected) in [
+                (0x1fff, None),
+                (0x2000, Some(("low", 0))),
+                (0x200f, Some(("low", 15))),
+                (0x2010, None),
+                (0x2050, None),
+                (0x2100, Some(("high", 0))),
+                (0x9999, Some(("high", 0x7899))),
+            ] {
+                let expected = expected.map(|(name, offset)| (String::from(name), offset));
+                assert_eq!(table.find(address), expected, "{address:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_symbols_has_no_names() {
+        assert_eq!(read(example(7)).symbols().unwrap().find(0x2000), None);
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for file in [&b""[..], b"#!/bin/sh", &[0; 64], b"\x7fELF\x01\x01", b"\x7fELF\x02\x02"] {
+            let mut file = file.to_vec();
+            assert!(Elf::new(Cursor::new(file.clone())).is_err());
+            file.resize(64, 0);
+            assert!(Elf::new(Cursor::new(file)).is_err());
+        }
+    }
+
+    #[test]
+    fn this_program_is_understood() {
+        let file = || File::open(std::env::current_exe().unwrap()).unwrap();
+        assert!(!Elf::new(file()).unwrap().segments().unwrap().is_empty());
+        let table = Elf::new(file()).unwrap().symbols().unwrap();
+        assert!(table.symbols.len() > 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn damage_does_no_harm(
+            changes in proptest::collection::vec((0_usize..0x600, any::<u8>()), 1..20),
+            length in 0_usize..0x1000,
+        ) {
+            let mut file = example(SYMBOLS);
+            for (at, byte) in changes {
+                file[at] = byte;
+            }
+            file.truncate(length);
+            let elf = || Elf::new(Cursor::new(file.clone()));
+            if let Ok(mut elf) = elf() {
+                let _ = elf.build_id();
+                let segments = elf.segments().unwrap_or_default();
+                let _ = address_at(&segments, 0x810);
+            }
+            if let Ok(mut table) = elf().and_then(Elf::symbols) {
+                let _ = table.find(0x2004);
+                let _ = table.find(u64::MAX);
+            }
+        }
+    }
+}

@@ -190,3 +190,110 @@ pub(crate) fn with_wait(set: &LabelSet, bucket: usize) -> LabelSet {
     labels.insert(place, wait);
     labels.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callsite::Name;
+    use crate::encode::testing::{NATIVE, labelled, native, profile, reading, sums, text};
+    use crate::kind::Kind;
+    use crate::merge::Rows;
+
+    static SITE: CallSite = CallSite::new(Name::Literal("shop::serve"), "src/shop.rs", 3);
+
+    fn check(view: LabelView, row: Key, expected: &str) {
+        let rows = Rows::from([(row, sums(1, 1))]);
+        let profile = profile(reading(Kind::Block, NATIVE.labels(view)), &rows, &[(1, "f")]);
+        assert_eq!(text(&profile), [format!("1 1: f{expected}")]);
+    }
+
+    fn full() -> Key {
+        Key {
+            path: [&SITE, &SITE].into(),
+            waiting_for: Some("mutex"),
+            lock: Some("stock"),
+            acquired_at: Some(Location::caller()),
+            thread: Some("worker".into()),
+            ..labelled(&[1], &[("a", "1"), ("z", "2")])
+        }
+    }
+
+    #[test]
+    fn lock_kind_and_the_applications_own_are_always_there() {
+        check(LabelView::NONE, full(), " a=1 kind=mutex lock=stock z=2");
+        check(LabelView::NONE, native(&[1]), "");
+    }
+
+    #[test]
+    fn others_come_on_request() {
+        let row = full();
+        let at = row.acquired_at.unwrap();
+        let expected = format!(
+            " a=1 acquired_at={}:{} kind=mutex lock=stock span=shop::serve > shop::serve thread=worker z=2",
+            at.file(),
+            at.line()
+        );
+        check(LabelView::ALL, row, &expected);
+        check(LabelView::ALL, native(&[1]), "");
+    }
+
+    #[test]
+    fn the_profilers_labels_win_and_empty_ones_are_left_out() {
+        let labels = [("", "x"), ("empty", ""), ("kind", "mine"), ("lock", "mine")];
+        let row = Key { waiting_for: Some("mutex"), ..labelled(&[1], &labels) };
+        check(LabelView::NONE, row, " kind=mutex lock=mine");
+    }
+
+    #[test]
+    fn a_long_path_loses_its_root() {
+        static LONG: CallSite =
+            CallSite::new(Name::Literal("a_function_with_a_name_of_thirty_2"), "src/shop.rs", 3);
+        let path: Vec<&'static CallSite> = [&SITE].into_iter().chain([&LONG; 100]).collect();
+        let label = path_label(&path).unwrap();
+        assert!(label.len() <= LONGEST_PATH + 3, "{}", label.len());
+        assert!(label.starts_with("... > a_function") && label.ends_with(" > shop::serve"));
+    }
+
+    #[test]
+    fn the_smallest_of_many_sets_share_one() {
+        let row = |tenant: i64, kind| {
+            let labels = [("tenant", &*format!("t{tenant}")), ("zone", "west")];
+            (Key { waiting_for: Some(kind), ..labelled(&[1], &labels) }, sums(1, 1000 + tenant))
+        };
+        let rows: Rows = (0..300).map(|tenant| row(tenant, "mutex")).collect();
+        let profile = profile(reading(Kind::Block, NATIVE), &rows, &[(1, "f")]);
+        let text = text(&profile);
+        assert_eq!(text.len(), MOST_SETS);
+        // Those of tenants 0 to 100 together.
+        assert_eq!(text[0], "101 106050: f kind=mutex tenant=[other] zone=west");
+        assert_eq!(text[1], "1 1299: f kind=mutex tenant=t299 zone=west");
+        assert_eq!(text[199], "1 1101: f kind=mutex tenant=t101 zone=west");
+        assert_eq!(profile.totals(), [300, (0..300).map(|tenant| 1000 + tenant).sum()]);
+    }
+
+    #[test]
+    fn two_hundred_sets_stay_as_they_are() {
+        let rows: Rows = (0..MOST_SETS)
+            .map(|tenant| (labelled(&[1], &[("tenant", &tenant.to_string())]), sums(1, 1)))
+            .collect();
+        let profile = profile(reading(Kind::Block, NATIVE), &rows, &[(1, "f")]);
+        assert_eq!(profile.len(), MOST_SETS);
+        assert!(!text(&profile).iter().any(|sample| sample.contains(OTHER)));
+    }
+
+    #[test]
+    fn a_label_that_only_some_have_is_other_in_the_shared_set() {
+        let set = |labels: &[(&str, &str)]| -> LabelSet {
+            let label = |&(key, value): &(&str, &str)| Label {
+                key: key.into(),
+                value: Value::Text(value.into()),
+            };
+            labels.iter().map(label).collect()
+        };
+        let shared = shared_set([&set(&[("a", "1"), ("b", "1")]), &set(&[("b", "1")])].into_iter());
+        assert_eq!(shared, set(&[("a", "[other]"), ("b", "1")]));
+        let many: Vec<(String, &str)> = (0..40).map(|key| (format!("k{key}"), "v")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (&**key, *value)).collect();
+        assert_eq!(shared_set([&set(&many)].into_iter()).len(), MOST_OTHER_LABELS);
+    }
+}

@@ -11,6 +11,7 @@ mod function;
 mod labels;
 mod location;
 mod mapping;
+mod pseudo;
 mod since;
 mod symbolize;
 mod top;
@@ -21,7 +22,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use build::{Reading, build};
-pub(crate) use function::Function;
+pub(crate) use function::{Function, Line};
 pub(crate) use labels::{Label, LabelSet, Value};
 pub(crate) use location::{Location, Sample as Row};
 pub(crate) use mapping::Mapping;
@@ -124,3 +125,6 @@ impl fmt::Debug for Profile {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) use {build::build_with, function::Resolved, symbolize::Found};

@@ -117,3 +117,128 @@ fn adopt_labels(earlier: &Profile, labels: &mut Vec<LabelSet>) -> Vec<u32> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::encode::testing::{NATIVE, START, decode, labelled, profile, reading, sums, text};
+    use crate::kind::Kind;
+    use crate::merge::Rows;
+
+    const NAMES: &[(u64, &str)] = &[(START + 1, "a"), (START + 2, "b"), (START + 3, "c")];
+
+    /// A profile of rows `(stack, tenant, count, nanoseconds)`, so many seconds after the first.
+    fn at(seconds: u64, rows: &[(&[u64], &str, i64, i64)]) -> Profile {
+        let mut reading = reading(Kind::Block, NATIVE);
+        reading.time += Duration::from_secs(seconds);
+        let mut sum = Rows::new();
+        for &(stack, tenant, count, nanoseconds) in rows {
+            let stack: Vec<u64> = stack.iter().map(|address| START + address).collect();
+            let row = sum.entry(labelled(&stack, &[("tenant", tenant)])).or_default();
+            row.values[0] += count;
+            row.values[1] += nanoseconds;
+        }
+        profile(reading, &sum, NAMES)
+    }
+
+    #[test]
+    fn a_difference_is_taken_sample_by_sample() {
+        let earlier = at(0, &[(&[1], "x", 1, 100), (&[2], "x", 2, 50), (&[3], "x", 1, 9)]);
+        let later = at(
+            30,
+            &[(&[1], "x", 3, 170), (&[2], "x", 2, 50), (&[1], "y", 1, 5), (&[3, 1], "x", 1, 1)],
+        );
+        let difference = later.since(&earlier);
+        decode(&difference);
+        assert_eq!(
+            text(&difference),
+            [
+                "2 70: a tenant=x",
+                "1 5: a tenant=y",
+                "1 1: c; a tenant=x",
+                // Gone since: it stays visible.
+                "-1 -9: c tenant=x",
+            ]
+        );
+        assert_eq!(difference.duration(), Duration::from_secs(30));
+        assert_eq!(difference.time(), later.time());
+    }
+
+    #[test]
+    fn nothing_since_itself() {
+        let profile = at(0, &[(&[1], "x", 1, 100)]);
+        let difference = profile.since(&profile);
+        assert!(difference.is_empty());
+        let message = decode(&difference);
+        assert_eq!(message.sample_type.len(), 2);
+        assert_eq!(message.mapping.len(), 1, "the program's mapping stays");
+        assert_eq!((message.location.len(), message.function.len()), (0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "of one kind")]
+    fn kinds_must_agree() {
+        let other = profile(reading(Kind::Mutex, NATIVE), &Rows::from([]), NAMES);
+        let _ = at(0, &[]).since(&other);
+    }
+
+    #[test]
+    fn unused_mappings_go_but_the_first() {
+        let mut profile = at(0, &[(&[1], "x", 1, 100)]);
+        let mapping = |start| super::super::Mapping {
+            start,
+            end: start + 0x1000,
+            file: "/lib/x.so".into(),
+            ..Default::default()
+        };
+        profile.mappings = vec![mapping(0x1000), mapping(0x2000), mapping(START)];
+        profile.locations[0].mapping = Some(2);
+        let difference = profile.since(&at(0, &[]));
+        let starts: Vec<u64> = difference.mappings.iter().map(|mapping| mapping.start).collect();
+        assert_eq!(starts, [0x1000, START]);
+        assert_eq!(difference.locations[0].mapping, Some(1));
+        decode(&difference);
+    }
+
+    /// Rows of a few stacks and tenants.
+    fn rows() -> impl Strategy<Value = Vec<(Vec<u64>, usize, i64, i64)>> {
+        vec((vec(1_u64..5, 0..4), 0_usize..2, 0_i64..100, 0_i64..100), 0..12)
+    }
+
+    fn some(rows: &[(Vec<u64>, usize, i64, i64)]) -> Profile {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(stack, tenant, n, ns)| (&**stack, ["x", "y"][*tenant], *n, *ns))
+            .collect();
+        at(0, &rows)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_added_is_the_difference(before in rows(), added in rows()) {
+            let after: Vec<_> = before.iter().chain(&added).cloned().collect();
+            let difference = some(&after).since(&some(&before));
+            prop_assert_eq!(text(&difference), text(&some(&added)));
+            decode(&difference);
+        }
+
+        #[test]
+        fn differences_add_up(a in rows(), b in rows(), c in rows()) {
+            let (a, b, c) = (some(&a), some(&b), some(&c));
+            let total = |profile: &Profile| profile.totals();
+            let sum: Vec<i64> =
+                total(&b.since(&a)).iter().zip(total(&c.since(&b))).map(|(x, y)| x + y).collect();
+            prop_assert_eq!(sum, total(&c.since(&a)));
+        }
+    }
+
+    #[test]
+    fn sums_of_the_test_rows_are_what_they_say() {
+        // A positive control: the properties above would hold for profiles that are all empty.
+        assert_eq!(at(0, &[(&[1], "x", 1, 2), (&[1], "x", 3, 4)]).totals(), [4, 6]);
+        assert_eq!(sums(4, 6).values[..2], [4, 6]);
+    }
+}

@@ -291,3 +291,115 @@ fn raw_lines(loader: &addr2line::Loader, address: u64) -> Vec<RawLine> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn here() {
+        std::hint::black_box(());
+    }
+
+    fn address() -> u64 {
+        here as *const () as u64 + 1
+    }
+
+    /// Returns the name found for an address.
+    fn name(resolver: &mut Resolver, address: u64, symbols: Symbols) -> Option<String> {
+        let mappings = resolver.mappings();
+        let found = resolver.resolve(&mappings, &[address], symbols);
+        found[0].resolved.lines.last().map(|line| line.function.name.to_string())
+    }
+
+    /// Returns a mapping of this process that the condition holds for.
+    fn mapping(condition: impl Fn(&Mapping) -> bool) -> Mapping {
+        let mappings = Resolver::new(0).mappings();
+        mappings.list().iter().find(|mapping| condition(mapping)).expect("such a mapping").clone()
+    }
+
+    #[test]
+    fn every_source_tells_the_path_of_a_function() {
+        let mut resolver = Resolver::new(1 << 20);
+        for symbols in [Symbols::Dwarf, Symbols::SymbolTable] {
+            let name = name(&mut resolver, address(), symbols).unwrap();
+            assert!(name.ends_with("profile::symbolize::tests::here"), "{symbols:?}: {name}");
+        }
+        assert_eq!(name(&mut resolver, address(), Symbols::None), None);
+    }
+
+    #[test]
+    fn a_second_reading_opens_no_file() {
+        let mut resolver = Resolver::new(1 << 20);
+        for symbols in [Symbols::Dwarf, Symbols::SymbolTable] {
+            assert!(name(&mut resolver, address(), symbols).is_some());
+        }
+        for module in &mut resolver.modules {
+            module.path = None;
+        }
+        for symbols in [Symbols::Dwarf, Symbols::SymbolTable] {
+            assert!(name(&mut resolver, address(), symbols).is_some());
+        }
+        // Positive control: what is not in the cache cannot be found now.
+        resolver.set_limit(0);
+        assert_eq!(name(&mut resolver, address(), Symbols::Dwarf), None);
+    }
+
+    #[test]
+    fn names_are_found_with_no_room_to_keep_them() {
+        let mut resolver = Resolver::new(0);
+        assert!(name(&mut resolver, address(), Symbols::Dwarf).is_some());
+        assert_eq!(resolver.cache.bytes(), 0);
+    }
+
+    #[test]
+    fn shared_libraries_without_debug_information_have_their_symbols() {
+        let mut resolver = Resolver::new(1 << 20);
+        // Found by the dynamic linker and so in the library's dynamic symbols.
+        let name =
+            name(&mut resolver, libc::getpid as *const () as u64 + 1, Symbols::Dwarf).unwrap();
+        assert!(name.ends_with("getpid"), "{name}");
+    }
+
+    #[test]
+    fn what_the_kernel_maps_has_a_mapping_and_no_names() {
+        let vdso = mapping(|mapping| &*mapping.file == "[vdso]");
+        let mut resolver = Resolver::new(1 << 20);
+        let mappings = resolver.mappings();
+        let found = resolver.resolve(&mappings, &[vdso.start + 16, 16], Symbols::Dwarf);
+        assert_eq!(&*mappings.list()[found[0].mapping.unwrap()].file, "[vdso]");
+        assert!(found[0].resolved.lines.is_empty());
+        assert_eq!(found[1].mapping, None);
+    }
+
+    #[test]
+    fn the_program_is_readable_after_its_file_is_gone() {
+        let program = mapping(|mapping| mapping.program);
+        let gone = Mapping { deleted: true, file: "/gone/shop".into(), ..program.clone() };
+        let [module, deleted] = [&program, &gone].map(Module::open);
+        assert_eq!(deleted.path.as_deref(), Some(Path::new(PROGRAM)));
+        assert_eq!((module.build_id, module.segments), (deleted.build_id, deleted.segments));
+        // A library that is gone has no names, and that is all.
+        let library = Module::open(&Mapping { program: false, start: 1, end: 2, ..gone });
+        assert_eq!((library.path, library.segments), (None, Vec::new()));
+    }
+
+    #[test]
+    fn a_single_symbol_is_told_mangled() {
+        let mut resolver = Resolver::new(1 << 20);
+        let symbol = resolver.symbol_at(address()).unwrap();
+        assert!(is_mangled(&symbol) && symbol.contains("here"), "{symbol}");
+        assert_eq!(resolver.symbol_at(16), None);
+        assert_eq!(resolver.symbol_at(address()), Some(symbol));
+    }
+
+    #[test]
+    fn files_that_are_no_programs_do_no_harm() {
+        let text = Module::open(&Mapping { file: "/proc/self/maps".into(), ..Mapping::default() });
+        assert!(text.path.is_none());
+        let mut module = Module::open(&mapping(|mapping| mapping.program));
+        module.path = Some("/proc/self/maps".into());
+        let mut source = Source::open(&module, Symbols::Dwarf);
+        assert_eq!(source.resolve(1, &mut Cache::new(0)), Resolved::default());
+    }
+}

@@ -37,11 +37,11 @@ impl Profile {
                     entries.len() - 1
                 });
                 if depth == 0 {
-                    entries[id].flat += value;
+                    entries[id].flat = entries[id].flat.saturating_add(value);
                 }
                 if counted[id] != number {
                     counted[id] = number;
-                    entries[id].cum += value;
+                    entries[id].cum = entries[id].cum.saturating_add(value);
                 }
             }
         }
@@ -63,5 +63,34 @@ impl std::fmt::Display for Name<'_> {
             Self::Function(name) => f.write_str(name),
             Self::Address(address) => write!(f, "{address:#x}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::encode::testing::{NATIVE, START, key, native, profile, reading, sums};
+    use crate::kind::Kind;
+    use crate::merge::{Rows, Stack};
+
+    #[test]
+    fn functions_stand_by_what_they_account_for_themselves() {
+        let names = [(START + 1, "inner | outer"), (START + 2, "main"), (START + 3, "inner")];
+        let rows = Rows::from([
+            (native(&[START + 1, START + 2]), sums(1, 100)),
+            // Recursion counts once.
+            (native(&[START + 3, START + 1, START + 2]), sums(1, 10)),
+            (native(&[START + 9, START + 2]), sums(1, 5)),
+            (key(Stack::Marker("[handoff]")), sums(1, 1)),
+        ]);
+        let profile = profile(reading(Kind::Mutex, NATIVE), &rows, &names);
+        let top = |most| -> Vec<String> {
+            let entries = profile.top(most).into_iter();
+            entries.map(|entry| format!("{} {} {}", entry.flat, entry.cum, entry.name)).collect()
+        };
+        assert_eq!(
+            top(10),
+            ["110 110 inner", "5 5 0x100009", "1 1 [handoff]", "0 115 main", "0 110 outer"]
+        );
+        assert_eq!(top(1), ["110 110 inner"]);
     }
 }

@@ -35,6 +35,7 @@ pub enum LabelValue<'a> {
 
 impl Profile {
     /// Returns the samples, largest last value first.
+    #[must_use]
     pub fn samples(&self) -> impl ExactSizeIterator<Item = Sample<'_>> {
         self.samples.iter().map(|row| Sample { profile: self, row })
     }
