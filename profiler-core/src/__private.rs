@@ -4,13 +4,8 @@ pub use profiler_macros::profiled_last;
 
 pub use crate::callsite::{CallSite, Name};
 pub use crate::capture::scope::{Entered, enter};
-pub use crate::capture::{Labelled, Profiled, future, labelled};
-pub use crate::labels::{Labels, Restore};
-
-/// Puts the labels of one call in force until the guard is dropped.
-pub fn enter_labels(labels: &Labels) -> Restore {
-    crate::labels::put(labels)
-}
+pub use crate::capture::{CallLabels, Labelled, Profiled, enter_labels, future, labelled};
+pub use crate::labels::Restore;
 
 /// Stands for the return type of an `async fn` in code that never runs.
 #[must_use]

@@ -5,6 +5,7 @@ use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
+use syn::token::Paren;
 use syn::{Error, Expr, Ident, LitStr, Path, Result, Token, parenthesized};
 
 /// The options of one attribute, each given at most once.
@@ -46,20 +47,19 @@ impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut args = Self::default();
         while !input.is_empty() {
-            let keyword = input.call(Ident::parse_any)?;
+            let keyword = input.call(Ident::parse_any).map_err(|error| {
+                Error::new(error.span(), format!("expected an option: {OPTIONS}"))
+            })?;
             let repeated = match keyword.to_string().as_str() {
-                "name" => args.name.replace(name(input)?).is_some(),
-                "labels" => args.labels.replace(labels(keyword.clone(), input)?).is_some(),
+                "name" => args.name.replace(name(&keyword, input)?).is_some(),
+                "labels" => args.labels.replace(labels(&keyword, input)?).is_some(),
                 "skip" => args.skip.replace(keyword.span()).is_some(),
                 "crate" => {
-                    input.parse::<Token![=]>()?;
+                    equals(&keyword, "crate = path", input)?;
                     args.krate.replace(input.call(Path::parse_mod_style)?).is_some()
                 }
                 other => {
-                    let message = format!(
-                        "unknown option `{other}`: expected `name = \"…\"`, \
-                         `labels(key = expression)`, `skip` or `crate = path`"
-                    );
+                    let message = format!("unknown option `{other}`: expected {OPTIONS}");
                     return Err(Error::new(keyword.span(), message));
                 }
             };
@@ -74,8 +74,19 @@ impl Parse for Args {
     }
 }
 
-fn name(input: ParseStream<'_>) -> Result<LitStr> {
-    input.parse::<Token![=]>()?;
+const OPTIONS: &str = "`name = \"…\"`, `labels(key = expression, …)`, `skip` or `crate = path`";
+
+/// Reads the `=`; points at the word before it if there is none.
+fn equals(word: &Ident, expected: &str, input: ParseStream<'_>) -> Result<()> {
+    if input.peek(Token![=]) {
+        input.parse::<Token![=]>()?;
+        return Ok(());
+    }
+    Err(Error::new(word.span(), format!("expected `{expected}`")))
+}
+
+fn name(keyword: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
+    equals(keyword, "name = \"…\"", input)?;
     let name: LitStr = input.parse()?;
     if name.value().is_empty() {
         return Err(Error::new(name.span(), "a name has at least one character"));
@@ -83,13 +94,17 @@ fn name(input: ParseStream<'_>) -> Result<LitStr> {
     Ok(name)
 }
 
-fn labels(keyword: Ident, input: ParseStream<'_>) -> Result<Labels> {
+fn labels(keyword: &Ident, input: ParseStream<'_>) -> Result<Labels> {
+    let missing = || Error::new(keyword.span(), "expected `labels(key = expression, …)`");
+    if !input.peek(Paren) {
+        return Err(missing());
+    }
     let content;
     parenthesized!(content in input);
     let pairs: Vec<Label> =
         Punctuated::<_, Token![,]>::parse_terminated(&content)?.into_iter().collect();
     if pairs.is_empty() {
-        return Err(Error::new(keyword.span(), "expected `labels(key = expression, …)`"));
+        return Err(missing());
     }
     for (index, label) in pairs.iter().enumerate() {
         if pairs.iter().take(index).any(|earlier| earlier.key == label.key) {
@@ -97,13 +112,15 @@ fn labels(keyword: Ident, input: ParseStream<'_>) -> Result<Labels> {
             return Err(Error::new(label.key.span(), message));
         }
     }
-    Ok(Labels { keyword, pairs })
+    Ok(Labels { keyword: keyword.clone(), pairs })
 }
 
 impl Parse for Label {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let key = input.call(Ident::parse_any)?;
-        input.parse::<Token![=]>()?;
+        let key = input.call(Ident::parse_any).map_err(|error| {
+            Error::new(error.span(), "expected the label's key, a word without quotes")
+        })?;
+        equals(&key, &format!("{key} = expression"), input)?;
         Ok(Self { key, value: input.parse()? })
     }
 }

@@ -2,11 +2,12 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Error, ImplItem, ItemImpl, Result, ReturnType, Type, parse_quote, parse2};
 
-use crate::args::{Args, Label};
-use crate::item::{Function, Item};
+use crate::args::Args;
+use crate::item::{Function, Item, is_profiled};
 use crate::tail::wrap_futures;
 
 /// Expands `#[profiled]`.
@@ -25,7 +26,7 @@ pub(crate) fn profiled_last(options: TokenStream, item: TokenStream) -> TokenStr
     })
 }
 
-/// Reads both and expands; after an error, the item stays as it was, without our mark.
+/// Reads both and expands; after an error, the item stays as it was, without our attributes.
 fn expand(
     options: TokenStream,
     item: TokenStream,
@@ -80,6 +81,7 @@ fn mark(args: &Args) -> syn::Attribute {
 fn unmarked(function: &Function) -> TokenStream {
     let mut function = function.clone();
     function.take_mark();
+    function.attrs.retain(|attr| !is_profiled(attr));
     function.with_body(&function.body)
 }
 
@@ -90,7 +92,7 @@ fn first(mut args: Args, mut function: Function) -> Result<TokenStream> {
         let block: Args = mark.parse_args()?;
         args.krate = args.krate.or(block.krate);
     }
-    if let Some(repeated) = function.repeated() {
+    if let Some(repeated) = function.attrs.iter().find(|attr| is_profiled(attr)) {
         return Err(Error::new_spanned(repeated, "`#[profiled]` is given twice"));
     }
     if let Some(span) = args.skip {
@@ -127,7 +129,7 @@ fn last(args: &Args, function: &Function) -> TokenStream {
 fn synchronous(args: &Args, function: &Function) -> TokenStream {
     let krate = args.krate();
     let labels =
-        labels(args).map(|labels| quote!(let _labels = #krate::__private::enter_labels(&#labels);));
+        labels(args).map(|labels| quote!(let _labels = #krate::__private::enter_labels(#labels);));
     let site = site(args, function);
     let body = block(function, function.body.clone());
     quote! {
@@ -195,9 +197,17 @@ fn labels_variable() -> Ident {
 fn labels(args: &Args) -> Option<TokenStream> {
     let krate = args.krate();
     let pairs = &args.labels.as_ref()?.pairs;
-    let keys = pairs.iter().map(Label::key);
-    let values = pairs.iter().map(|label| &label.value);
-    Some(quote!(#krate::__private::Labels::new()#(.with(#keys, &(#values)))*))
+    let pairs = pairs.iter().map(|label| {
+        let (key, value) = (label.key(), &label.value);
+        let reference = quote_spanned!(ours(value.span())=> &(#value));
+        quote!(.with(#key, #reference))
+    });
+    Some(quote!(#krate::__private::CallLabels::begin()#(#pairs)*))
+}
+
+/// Points at the user's tokens, for messages, but is ours, for lints.
+fn ours(span: Span) -> Span {
+    Span::mixed_site().located_at(span)
 }
 
 /// Declares the call site and refers to it, in a scope of its own: the body sees none of it.
@@ -236,11 +246,11 @@ fn site(args: &Args, function: &Function) -> TokenStream {
 ///
 /// The block keeps their items ahead of statements. The arm ends the temporaries of the last
 /// expression before our guards, in every edition, as no plain block does; unlike a `return`, it is
-/// silent when the body diverges. The braces point at the user's, for messages, but are ours, for
-/// lints.
+/// silent when the body diverges. The braces are the user's, with the edition that decides
+/// when the block itself drops what.
 fn block(function: &Function, statements: TokenStream) -> TokenStream {
     let mut block = Group::new(Delimiter::Brace, statements);
-    block.set_span(Span::mixed_site().located_at(function.brace.span.join()));
+    block.set_span(function.brace.span.join());
     quote!(match () { () => #block })
 }
 
@@ -259,9 +269,10 @@ fn output_hint(args: &Args, output: &ReturnType) -> Option<TokenStream> {
     if is_never(&ty) || matches!(ty, Type::Infer(_)) {
         return None;
     }
-    Some(quote! {
+    // In parentheses, it is all where the type is: messages name that as the place.
+    Some(quote_spanned! {ours(ty.span())=>
         if false {
-            return #krate::__private::output::<#ty>();
+            return (#krate::__private::output::<#ty>)();
         }
     })
 }

@@ -89,11 +89,6 @@ impl Function {
         Some(self.attrs.remove(index))
     }
 
-    /// Returns a second `#[profiled]` on the same function.
-    pub(crate) fn repeated(&self) -> Option<&Attribute> {
-        self.attrs.iter().find(|attr| ends_in(attr.path(), "profiled"))
-    }
-
     /// Tells whether an `#[instrument]` has yet to expand, be it behind a `cfg_attr`.
     pub(crate) fn instrument_follows(&self) -> bool {
         self.attrs.iter().any(|attr| {
@@ -121,6 +116,11 @@ impl Function {
         });
         tokens
     }
+}
+
+/// Recognizes our own attribute.
+pub(crate) fn is_profiled(attr: &Attribute) -> bool {
+    ends_in(attr.path(), "profiled")
 }
 
 fn ends_in(path: &Path, word: &str) -> bool {

@@ -73,8 +73,8 @@ use proc_macro::TokenStream;
 /// assert!(reserve(&Order { warehouse: "north".to_owned() }));
 /// ```
 ///
-/// The values are computed at the call, once, before the body, also when nothing is recorded. For
-/// an `async fn` that is its first poll, since nothing of it runs earlier.
+/// The expressions are evaluated at the call, once, before the body, and made into text only while
+/// the profiler is on. For an `async fn` that is its first poll: nothing of it runs earlier.
 ///
 /// # What it expands to, roughly
 ///
@@ -145,3 +145,81 @@ pub fn profiled(options: TokenStream, item: TokenStream) -> TokenStream {
 pub fn profiled_last(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::profiled_last(options.into(), item.into()).into()
 }
+
+/// Edition 2021 drops the temporaries of a function's last expression after its locals; they must
+/// be gone before the frame all the same.
+///
+/// ```edition2021
+/// use std::cell::RefCell;
+///
+/// use profiler_core::profiled;
+///
+/// thread_local!(static LOG: RefCell<Vec<&'static str>> = RefCell::default());
+///
+/// struct Logged(&'static str);
+///
+/// impl Logged {
+///     fn value(&self) -> Result<usize, std::num::ParseIntError> {
+///         Ok(self.0.len())
+///     }
+/// }
+///
+/// impl Drop for Logged {
+///     fn drop(&mut self) {
+///         LOG.with(|log| log.borrow_mut().push(self.0));
+///     }
+/// }
+///
+/// mod runtime {
+///     pub mod __private {
+///         pub use profiler_core::__private::{output, CallSite, Name};
+///         use crate::Logged;
+///         use std::future::Future;
+///
+///         pub fn enter(_: &'static CallSite) -> impl Drop {
+///             Logged("frame")
+///         }
+///
+///         pub async fn future<F: Future>(site: &'static CallSite, future: F) -> F::Output {
+///             let _entered = enter(site);
+///             future.await
+///         }
+///     }
+/// }
+///
+/// #[profiled(crate = runtime)]
+/// fn sync() -> Result<usize, std::num::ParseIntError> {
+///     let _local = Logged("local");
+///     Logged("temporary").value()
+/// }
+///
+/// #[profiled(crate = runtime)]
+/// async fn later() -> Result<usize, Box<dyn std::error::Error>> {
+///     let _local = Logged("local");
+///     Ok(Logged("temporary").value()?)
+/// }
+///
+/// #[profiled(crate = runtime)]
+/// async fn never() -> ! {
+///     loop {
+///         std::future::pending::<()>().await
+///     }
+/// }
+///
+/// #[profiled(crate = runtime)]
+/// async unsafe fn dangerous() {}
+///
+/// fn main() {
+///     assert_eq!(sync(), Ok(9));
+///     assert_eq!(LOG.with(|log| log.take()), ["local", "temporary", "frame"]);
+///
+///     let mut future = Box::pin(later());
+///     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+///     assert!(std::future::Future::poll(future.as_mut(), &mut context).is_ready());
+///     assert_eq!(LOG.with(|log| log.take()), ["local", "temporary", "frame"]);
+///
+///     drop((never(), unsafe { dangerous() }));
+/// }
+/// ```
+#[cfg(doctest)]
+struct Edition2021;

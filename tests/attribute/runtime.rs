@@ -54,23 +54,23 @@ pub(crate) mod __private {
     }
 
     #[derive(Clone)]
-    pub(crate) struct Labels(String);
+    pub(crate) struct CallLabels(String);
 
-    impl Labels {
-        pub(crate) fn new() -> Self {
+    impl CallLabels {
+        pub(crate) fn begin() -> Self {
             Self(String::new())
         }
 
-        pub(crate) fn with(self, key: impl Into<String>, value: impl ToString) -> Self {
-            Self(format!("{} {}={}", self.0, key.into(), value.to_string()))
+        pub(crate) fn with(self, key: &'static str, value: &dyn std::fmt::Display) -> Self {
+            Self(format!("{} {key}={value}", self.0))
         }
     }
 
-    pub(crate) struct Restore(Labels);
+    pub(crate) struct Restore(CallLabels);
 
-    pub(crate) fn enter_labels(labels: &Labels) -> Restore {
+    pub(crate) fn enter_labels(labels: CallLabels) -> Restore {
         log(format!("labels{}", labels.0));
-        Restore(labels.clone())
+        Restore(labels)
     }
 
     impl Drop for Restore {
@@ -79,16 +79,16 @@ pub(crate) mod __private {
         }
     }
 
-    pub(crate) struct Labelled<F>(Labels, Pin<Box<F>>);
+    pub(crate) struct Labelled<F>(CallLabels, Pin<Box<F>>);
 
-    pub(crate) fn labelled<F: Future>(labels: Labels, future: F) -> Labelled<F> {
+    pub(crate) fn labelled<F: Future>(labels: CallLabels, future: F) -> Labelled<F> {
         Labelled(labels, Box::pin(future))
     }
 
     impl<F: Future> Future for Labelled<F> {
         type Output = F::Output;
         fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-            let _labels = enter_labels(&self.0);
+            let _labels = enter_labels(self.0.clone());
             self.1.as_mut().poll(context)
         }
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
-use crate::capture::{self, scope};
+use crate::capture::{self, CallLabels, scope};
 use crate::clock;
 use crate::labels::{self, Labels};
 
@@ -81,8 +81,8 @@ pub struct Labelled<F> {
 }
 
 /// Makes a future that has labels in force whenever it is polled.
-pub const fn labelled<F: Future>(labels: Labels, inner: F) -> Labelled<F> {
-    Labelled { labels, inner }
+pub fn labelled<F: Future>(labels: CallLabels, inner: F) -> Labelled<F> {
+    Labelled { labels: labels.into_labels(), inner }
 }
 
 impl<F: Future> Future for Labelled<F> {

@@ -3,6 +3,7 @@
 //! One file a source; all records go through [`record`] or [`Pending`]. Nothing here fails, blocks
 //! or allocates from the program's allocator: what cannot be kept is counted under a marker.
 
+mod call_labels;
 pub(crate) mod custom;
 mod future;
 pub(crate) mod ledger;
@@ -19,6 +20,7 @@ use crate::buffer::tally::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, TallyWriter, Thread};
 use crate::stack;
 
+pub use call_labels::{CallLabels, enter_labels};
 pub use future::{Labelled, Profiled, future, labelled};
 
 /// Whether anything is recorded. The one load on every path before the profiler starts.
