@@ -19,6 +19,8 @@ mod stack;
 mod sys;
 
 pub use capture::custom::{CustomProfile, Entry};
+#[cfg(feature = "tracing")]
+pub use capture::layer::{LayerOptions, layer, layer_with};
 #[cfg(feature = "parking_lot")]
 pub use capture::lock::parking_lot;
 pub use capture::lock::sync;

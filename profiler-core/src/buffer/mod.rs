@@ -3,6 +3,10 @@
 //! The protocols are told in `README.md` beside this file.
 
 pub(crate) mod emergency;
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "what tracing's layer enters is all that there is")
+)]
 pub(crate) mod opened;
 mod primitive;
 pub(crate) mod record;

@@ -74,19 +74,24 @@ impl Node {
         self.depth
     }
 
+    /// Returns this node and those above it, up to the root.
+    pub(crate) fn up(&'static self) -> impl Iterator<Item = &'static Self> {
+        std::iter::successors(Some(self), |node| node.parent)
+    }
+
     /// Returns the node so many levels above this one; 0 is this one.
     pub(crate) fn ancestor(&'static self, levels: u32) -> Option<&'static Self> {
-        std::iter::successors(Some(self), |node| node.parent).nth(levels as usize)
+        self.up().nth(levels as usize)
     }
 
     /// Returns the call sites from this node to the root, leaf first.
     pub(crate) fn path(&'static self) -> impl Iterator<Item = &'static CallSite> {
-        std::iter::successors(Some(self), |node| node.parent).filter_map(|node| node.site)
+        self.up().filter_map(|node| node.site)
     }
 
     /// Returns whether this node is `other` or lies below it.
     pub(crate) fn is_below(&'static self, other: &Self) -> bool {
-        std::iter::successors(Some(self), |node| node.parent).any(|node| ptr::eq(node, other))
+        self.up().any(|node| ptr::eq(node, other))
     }
 
     /// Returns calls, nanoseconds busy and nanoseconds idle.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::buffer::opened::Mark;
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
@@ -39,7 +40,7 @@ impl<F: Future> Future for Profiled<F> {
         let this = unsafe { self.get_unchecked_mut() };
         let thread = capture::thread();
         let poll = thread.map(|thread| {
-            let poll = Polling { thread, before: thread.node(), opened: thread.opened.len() };
+            let poll = Polling { thread, before: thread.node(), mark: thread.opened.mark() };
             let node = scope::push(this.site, !this.counted);
             this.counted = true;
             if let (Some(since), Some(node)) = (this.pending_since.take(), node) {
@@ -63,12 +64,12 @@ impl<F: Future> Future for Profiled<F> {
 struct Polling {
     thread: &'static Thread,
     before: &'static Node,
-    opened: usize,
+    mark: Mark,
 }
 
 impl Drop for Polling {
     fn drop(&mut self) {
-        scope::restore(self.thread, self.before, self.opened);
+        scope::restore(self.thread, self.before, self.mark);
     }
 }
 

@@ -6,6 +6,8 @@
 mod call_labels;
 pub(crate) mod custom;
 mod future;
+#[cfg(feature = "tracing")]
+pub(crate) mod layer;
 pub(crate) mod ledger;
 pub mod lock;
 pub(crate) mod rates;

@@ -15,6 +15,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffer::opened::Mark;
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::{CallSite, Name};
@@ -32,6 +33,41 @@ pub(crate) fn tick() {
 
 /// Where calls are counted that have no room in the tree.
 static OVERFLOW: CallSite = CallSite::new(Name::Literal("[overflow]"), "", 0);
+
+/// Puts the rest of a block on the span stack, under a name of its own, until the guard is dropped.
+///
+/// Calls, times and waits within count below this name, as in a function with `#[profiled]`. The
+/// name is a constant. The guard belongs to its thread: around an `.await`, write a function with
+/// `#[profiled]` or a tracing span.
+///
+/// ```
+/// use profiler_core::Kind;
+///
+/// profiler_core::start(profiler_core::Config::default())?;
+/// for order in ["tea", "milk"] {
+///     let _span = profiler_core::span!("reserve");
+///     assert!(!order.is_empty());
+/// }
+/// let profile = profiler_core::snapshot(Kind::Spans).expect("spans are known everywhere");
+/// let reserve = profile.samples().find(|sample| {
+///     sample.frames().any(|frame| frame.function == Some("reserve"))
+/// });
+/// assert_eq!(reserve.expect("it ran").values()[0], 2);
+/// # Ok::<(), profiler_core::StartError>(())
+/// ```
+#[macro_export]
+macro_rules! span {
+    ($name:expr $(,)?) => {
+        $crate::__private::enter({
+            static SITE: $crate::__private::CallSite = $crate::__private::CallSite::new(
+                $crate::__private::Name::Literal($name),
+                ::core::file!(),
+                ::core::line!(),
+            );
+            &SITE
+        })
+    };
+}
 
 /// A function that is running; leaves the span stack when dropped.
 #[derive(Debug)]
@@ -62,7 +98,16 @@ impl Drop for Entered {
 /// Moves to the child of the current node at that call site, and counts a call.
 #[inline]
 pub(crate) fn push(site: &'static CallSite, counts: bool) -> Option<&'static Node> {
-    let thread = capture::thread()?;
+    push_on(capture::thread()?, site, counts)
+}
+
+/// Does what [`push`] does; the thread is the calling one.
+#[inline]
+pub(crate) fn push_on(
+    thread: &'static Thread,
+    site: &'static CallSite,
+    counts: bool,
+) -> Option<&'static Node> {
     let parent = thread.node();
     let node = match parent.cached_child(site) {
         Some(node) => node,
@@ -79,10 +124,25 @@ pub(crate) fn push(site: &'static CallSite, counts: bool) -> Option<&'static Nod
 #[inline]
 pub(crate) fn leave(node: &'static Node) {
     if let Some(thread) = capture::thread() {
-        match node.parent() {
-            Some(parent) if std::ptr::eq(thread.node(), node) => go(thread, parent),
-            _ => remove(thread, node),
-        }
+        leave_on(thread, node);
+    }
+}
+
+/// Does what [`leave`] does; the thread is the calling one.
+#[inline]
+pub(crate) fn leave_on(thread: &'static Thread, node: &'static Node) {
+    match node.parent() {
+        Some(parent) if std::ptr::eq(thread.node(), node) => go(thread, parent),
+        _ => remove(thread, node),
+    }
+}
+
+/// Counts a call at that call site below a node, which it does not make the current one.
+#[cfg(feature = "tracing")]
+#[inline]
+pub(crate) fn count(thread: &'static Thread, parent: &'static Node, site: &'static CallSite) {
+    if let Some(node) = parent.cached_child(site).or_else(|| find(thread, parent, site, true)) {
+        node.count();
     }
 }
 
@@ -115,12 +175,17 @@ fn find(
 }
 
 /// Takes a node off the path that others were entered on meanwhile and are not left yet, as a
-/// tracing span's guard may do. A node that is not on the path has been left with one below it.
+/// tracing span's guard may do.
+///
+/// A node that is not on the path was moved when one above it was removed, and is now that of the
+/// same call site nearer to the root; or it was left with one below it.
 #[cold]
 #[inline(never)]
-pub(crate) fn remove(thread: &'static Thread, node: &'static Node) {
+fn remove(thread: &'static Thread, node: &'static Node) {
     let current = thread.node();
-    let Some(below) = node.parent().filter(|_| current.is_below(node)) else { return };
+    let moved = |n: &&Node| n.site() == node.site() && n.depth() < node.depth();
+    let node = if current.is_below(node) { Some(node) } else { current.up().find(moved) };
+    let Some((node, below)) = node.and_then(|node| Some((node, node.parent()?))) else { return };
     let above = |n: &Node| n.depth() - node.depth();
     let mut path = below;
     for index in (0..above(current)).rev() {
@@ -130,12 +195,17 @@ pub(crate) fn remove(thread: &'static Thread, node: &'static Node) {
     go(thread, path);
 }
 
-/// Goes back to a node, whatever has been entered since and not left.
-pub(crate) fn restore(thread: &'static Thread, node: &'static Node, opened: usize) {
-    thread.opened.truncate(opened);
+/// Goes back to a node, whatever has been entered since the mark and not left.
+pub(crate) fn restore(thread: &'static Thread, node: &'static Node, mark: Mark) {
     if !std::ptr::eq(thread.node(), node) {
         go(thread, node);
     }
+    // What has been left since is on the path of this node still.
+    thread.opened.rewind(mark, |open| {
+        if let Some(node) = open.node {
+            leave_on(thread, node);
+        }
+    });
 }
 
 /// Gives the time between two ticks to the node that was current when the later one came.
