@@ -44,6 +44,8 @@ pub struct Stats {
     pub records: u64,
     /// Those of them whose stack was not kept: they stand under `[overflow]` and `[lost]`.
     pub lost: u64,
+    /// Stacks that ended early because every reader of unwind tables was busy just then.
+    pub cut_stacks: u64,
     /// Bytes held by tallies, span paths and labels.
     pub bytes: usize,
 }
@@ -86,8 +88,10 @@ pub fn start(config: Config) -> Result<(), StartError> {
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     // Without this thread times are read from the system's clock and libraries loaded later are
     // found when a profile is read: dearer, not wrong.
-    let _ =
-        std::thread::Builder::new().name("profiler".to_owned()).stack_size(128 << 10).spawn(tend);
+    let _ = std::thread::Builder::new()
+        .name("profiler".to_owned())
+        .stack_size(stack::REFRESH_STACK)
+        .spawn(tend);
     Ok(())
 }
 
@@ -142,6 +146,7 @@ pub fn stats() -> Stats {
         threads: threads::count(),
         records: held.records.cast_unsigned(),
         lost: held.lost.cast_unsigned(),
+        cut_stacks: stack::cut_walks(),
         bytes: held.bytes,
     }
 }

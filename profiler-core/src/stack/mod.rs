@@ -24,15 +24,22 @@ mod modules;
 mod rule;
 mod table;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use self::dwarf::Pool;
+use self::dwarf::{Pool, lock_for_a_while};
+use self::modules::Modules;
 use self::rule::Rule;
 use self::table::Table;
 use crate::sys::{self, Registers, StackBounds};
 
+/// Room for a thread that calls [`refresh`], in bytes: without optimisation framehop builds its
+/// tables on the stack, by 125 kB.
+pub(crate) const REFRESH_STACK: usize = 256 << 10;
+
 static RULES: Table = Table::new();
 static PARSERS: Pool = Pool::new();
+static MODULES: Mutex<Modules> = Mutex::new(Modules::new());
 static FRAME_POINTERS: AtomicBool = AtomicBool::new(false);
 static UNRESOLVED: AtomicU64 = AtomicU64::new(0);
 
@@ -46,19 +53,22 @@ pub(crate) fn prepare() {
 /// Takes note of libraries that were loaded or unloaded. Allocates, and takes the loader's lock;
 /// for the profiler's own thread, and before a profile is read.
 pub(crate) fn refresh() {
-    if modules::refresh(&PARSERS) {
-        // After the parsers, so that none enters an old rule again.
+    let Some(mut modules) = lock_for_a_while(&MODULES) else { return };
+    if modules.refresh(&PARSERS) {
+        // After the parsers were given the new tables, so that none enters an old rule again.
         RULES.clear();
     }
 }
 
 /// Returns whether this program keeps frame pointers, as [`prepare`] found out.
-pub(crate) fn frame_pointers() -> bool {
+fn frame_pointers() -> bool {
+    // Relaxed: see `prepare`.
     FRAME_POINTERS.load(Ordering::Relaxed)
 }
 
 /// Returns how many walks ended early because all parsers were busy at that moment.
 pub(crate) fn cut_walks() -> u64 {
+    // Relaxed: a count.
     UNRESOLVED.load(Ordering::Relaxed)
 }
 

@@ -10,20 +10,19 @@
 //! checked.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use framehop::ExplicitModuleSectionInfo;
 
-use super::dwarf::{Pool, Tables, lock_for_a_while};
+use super::dwarf::{Pool, Tables};
 use crate::sys::{self, LoadedModule, ModuleBytes};
 
 /// What was loaded when it was looked at last.
-#[derive(Default)]
-struct Known {
+pub(super) struct Modules {
     generation: Option<(u64, u64)>,
-    modules: Vec<Module>,
+    list: Vec<Module>,
 }
 
+#[derive(Clone)]
 struct Module {
     base: u64,
     code: Range<u64>,
@@ -32,24 +31,27 @@ struct Module {
     framehop: framehop::Module<ModuleBytes>,
 }
 
-/// Hands the tables to the pool if the loader has been at work since the last call. Returns whether
-/// anything changed.
-pub(super) fn refresh(pool: &Pool) -> bool {
-    static KNOWN: Mutex<Known> = Mutex::new(Known { generation: None, modules: Vec::new() });
-    let Some(mut known) = lock_for_a_while(&KNOWN) else { return false };
-    // Taken first: what is loaded meanwhile is found next time.
-    let generation = sys::module_generation();
-    if known.generation == Some(generation) {
-        return false;
+impl Modules {
+    pub(super) const fn new() -> Self {
+        Self { generation: None, list: Vec::new() }
     }
-    let before = std::mem::take(&mut known.modules);
-    let mut modules = Vec::new();
-    sys::visit_modules(&mut |loaded| modules.extend(Module::new(loaded, &before)));
-    let tables = Tables::new(modules.iter().map(|module| module.framehop.clone()));
-    known.modules = modules;
-    // Not remembered if a parser could not be had: the next call tries again.
-    known.generation = pool.replace(&tables).then_some(generation);
-    true
+
+    /// Hands the tables to the pool if the loader has been at work since the last call. Returns
+    /// whether it did so.
+    pub(super) fn refresh(&mut self, pool: &Pool) -> bool {
+        // Taken first: what is loaded meanwhile is found next time.
+        let generation = sys::module_generation();
+        if self.generation == Some(generation) {
+            return false;
+        }
+        let mut list = Vec::new();
+        sys::visit_modules(&mut |loaded| list.extend(Module::new(loaded, &self.list)));
+        self.list = list;
+        let tables = Tables::new(self.list.iter().map(|module| module.framehop.clone()));
+        // Not remembered if a parser could not be had: the next call tries again.
+        self.generation = pool.replace(&tables).then_some(generation);
+        true
+    }
 }
 
 impl Module {
@@ -57,16 +59,11 @@ impl Module {
     fn new(loaded: &LoadedModule<'_>, before: &[Self]) -> Option<Self> {
         let index = loaded.unwind_index.clone()?;
         let index_bytes = loaded.read(index.clone())?;
-        if let Some(same) = before.iter().find(|known| {
+        let same = before.iter().find(|known| {
             known.base == loaded.base && known.code == loaded.code && *known.index == *index_bytes
-        }) {
-            let Self { base, code, index, framehop } = same;
-            return Some(Self {
-                base: *base,
-                code: code.clone(),
-                index: index.clone(),
-                framehop: framehop.clone(),
-            });
+        });
+        if same.is_some() {
+            return same.cloned();
         }
         let start = table_address(index.start, index_bytes)?;
         let rest = start..loaded.constant_end(start)?;

@@ -189,3 +189,14 @@ fn a_library_is_known_while_it_is_loaded() {
     assert_eq!(rule_at(inside), None);
     agree();
 }
+
+#[test]
+fn a_refresh_fits_on_the_stack_that_is_set_aside_for_it() {
+    let builder = std::thread::Builder::new().stack_size(REFRESH_STACK);
+    let refresh = builder.spawn(|| {
+        let pool = Pool::new();
+        assert!(Modules::new().refresh(&pool));
+        pool.with(|parser| parser.rule(sys::registers().pc)).flatten()
+    });
+    assert!(refresh.unwrap().join().unwrap().is_some());
+}

@@ -2,15 +2,18 @@
 
 use crate::sys::StackBounds;
 
+/// Room for a thread that calls [`refresh`], in bytes.
+pub(crate) const REFRESH_STACK: usize = 128 << 10;
+
 /// Does nothing.
 pub(crate) const fn prepare() {}
 
 /// Does nothing.
 pub(crate) const fn refresh() {}
 
-/// Returns false.
-pub(crate) const fn frame_pointers() -> bool {
-    false
+/// Returns 0: no walk is begun.
+pub(crate) const fn cut_walks() -> u64 {
+    0
 }
 
 /// Returns 0: no frame is known.
