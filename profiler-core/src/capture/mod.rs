@@ -84,9 +84,16 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Finds the row of what this thread does here and now; walks the stack unless the header has a
     /// marker in its place.
-    #[inline(never)]
     pub(crate) fn new(header: Header) -> Self {
-        Self { header, row: find(header) }
+        let [prepared] = Self::together([header]);
+        prepared
+    }
+
+    /// Finds the rows of several such records, by one walk.
+    #[inline(never)]
+    pub(crate) fn together<const N: usize>(headers: [Header; N]) -> [Self; N] {
+        let mut rows = find(headers).into_iter().flatten();
+        headers.map(|header| Self { header, row: rows.next().flatten() })
     }
 
     /// A record for the emergency tally.
@@ -108,11 +115,21 @@ impl Prepared {
         }
     }
 
-    /// Adds a count and a sum of nanoseconds that come of one wait of that length.
-    pub(crate) fn add_wait(&self, length: u64, count: i64, nanoseconds: i64) {
+    /// Adds a wait of that length, as the rates decide. On the thread that made it.
+    pub(crate) fn add_wait(&self, thread: &Thread, length: u64) {
+        let Some((count, nanoseconds)) = rates::wait(thread, length) else { return };
         self.add([count, nanoseconds, 0, 0]);
         if let Some(row) = self.row {
             row.add_to_bucket(bucket(length), count, nanoseconds);
+        }
+    }
+
+    /// Adds what a holder is charged, as the rates decide. On the thread that made it.
+    pub(crate) fn add_charge(&self, thread: &Thread, nanoseconds: u64) {
+        if nanoseconds > 0
+            && let Some((count, sum)) = rates::charge(thread, nanoseconds)
+        {
+            self.add([count, sum, 0, 0]);
         }
     }
 }
@@ -131,20 +148,25 @@ pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; V
     Prepared { header, row }.add(values);
 }
 
-fn find(mut header: Header) -> Option<Row> {
+fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
     let mut writer = thread()?.write()?;
     let thread = writer.thread();
-    if header.marker == Marker::No {
-        header.node = Some(thread.node()).filter(|node| node.site().is_some());
-        header.labels = thread.labels();
-    }
+    let node = Some(thread.node()).filter(|node| node.site().is_some());
+    let labels = thread.labels();
     let (tally, bounds, scratch) = writer.parts();
     let depth = match bounds {
-        Some(bounds) if header.marker == Marker::No => stack::capture(bounds, scratch),
+        Some(bounds) if headers.iter().any(|header| header.marker == Marker::No) => {
+            stack::capture(bounds, scratch)
+        }
         _ => 0,
     };
-    let key = RowKey { header: header.words(), frames: &scratch[..depth] };
-    find_or_overflow(tally, key, header.source)
+    Some(headers.map(|header| {
+        let (header, frames) = match header.marker {
+            Marker::No => (Header { node, labels, ..header }, &scratch[..depth]),
+            _ => (header, &[][..]),
+        };
+        find_or_overflow(tally, RowKey { header: header.words(), frames }, header.source)
+    }))
 }
 
 fn find_or_overflow(tally: TallyWriter<'_>, key: RowKey<'_>, source: Source) -> Option<Row> {

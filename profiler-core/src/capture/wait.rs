@@ -47,8 +47,6 @@ impl Drop for Going {
     fn drop(&mut self) {
         self.thread.wait.restore(self.outer);
         let length = clock::now().saturating_sub(self.start);
-        if let Some((count, nanoseconds)) = rates::wait(self.thread, length) {
-            self.prepared.add_wait(length, count, nanoseconds);
-        }
+        self.prepared.add_wait(self.thread, length);
     }
 }

@@ -5,8 +5,12 @@
 //! before are touched; stacks are walked before parking and after release, and nothing reads the
 //! lock's memory after release.
 
-#![allow(unsafe_code, reason = "a call site is kept as an atomic pointer")]
+#![allow(
+    unsafe_code,
+    reason = "call sites behind atomic pointers; a name that outlives its lock's release"
+)]
 
+use std::cell::UnsafeCell;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -26,8 +30,18 @@ pub(crate) struct Monitor {
     /// Where it was acquired.
     site: AtomicPtr<Location<'static>>,
     ledger: Ledger,
-    name: Option<&'static str>,
+    name: Name,
 }
+
+/// A name that is set once and read only.
+///
+/// In a cell for one reason: a thread that releases the lock still has a reference to it when
+/// another one frees it, which is allowed for cells only.
+#[derive(Debug)]
+struct Name(UnsafeCell<Option<&'static str>>);
+
+// SAFETY: never written after it is made.
+unsafe impl Sync for Name {}
 
 // A panic can leave a figure behind that is for people, and nothing worse.
 impl UnwindSafe for Monitor {}
@@ -47,12 +61,13 @@ impl Monitor {
             holder: AtomicPtr::new(ptr::null_mut()),
             site: AtomicPtr::new(ptr::null_mut()),
             ledger: Ledger::new(),
-            name,
+            name: Name(UnsafeCell::new(name)),
         }
     }
 
     pub(crate) const fn name(&self) -> Option<&'static str> {
-        self.name
+        // SAFETY: never written after it is made.
+        unsafe { *self.name.0.get() }
     }
 
     /// Notes that this caller now holds the lock exclusively.
@@ -82,24 +97,54 @@ impl Monitor {
         &self.ledger
     }
 
-    /// Charges the caller, who is about to release the lock. `waiting` is what others wait for when
-    /// they wait for this caller.
+    /// Releases the lock by `release`, and charges this holder with what waiting has grown.
+    ///
+    /// `held` is what others wait for when they wait for this holder. Nothing here touches the lock
+    /// after `release`: it may be gone.
+    #[inline]
+    pub(crate) fn release<O>(&self, held: Waiting, release: impl FnOnce() -> O) -> O {
+        if self.is_settled() { release() } else { self.release_contended(held, release) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_contended<O>(&self, held: Waiting, release: impl FnOnce() -> O) -> O {
+        let charge = self.charge(held);
+        let outcome = release();
+        charge.record();
+        outcome
+    }
+
+    /// Charges the caller, who is about to release the lock.
     ///
     /// Call [`Charge::record`] after the release.
-    #[cold]
     pub(crate) fn charge(&self, waiting: Waiting) -> Charge {
         let nanoseconds = self.ledger.charge(clock::now());
-        Charge { nanoseconds, header: self.holder_header(waiting) }
+        Charge { nanoseconds, header: self.holder(waiting) }
     }
 
-    /// Returns the key of what is charged to the caller, who holds the lock.
-    fn holder_header(&self, waiting: Waiting) -> Header {
+    /// Returns the key of what the caller is charged, who holds the lock.
+    pub(crate) fn holder(&self, held: Waiting) -> Header {
         // A reader does not know where it acquired; what stands here is an upgradable holder's.
-        let acquired_at = if waiting == Waiting::Read { None } else { self.acquired_at() };
-        Header { waiting, name: self.name, acquired_at, ..Header::new(Source::Mutex) }
+        let acquired_at = if held == Waiting::Read { None } else { self.acquired_at() };
+        let name = self.name();
+        Header { waiting: held, name, acquired_at, ..Header::new(Source::Mutex) }
     }
 
-    fn acquired_at(&self) -> Option<&'static Location<'static>> {
+    /// Returns the key of a wait that begins at `site`.
+    pub(crate) fn waiter(&self, waiting: Waiting, site: &'static Location<'static>) -> Header {
+        let acquired_at = Some(site);
+        Header { waiting, name: self.name(), acquired_at, ..Header::new(Source::Block) }
+    }
+
+    /// Returns the key of the time between a release and the moment that the next holder runs.
+    pub(crate) fn handoff(&self, waiting: Waiting) -> Header {
+        let marker = Marker::Handoff;
+        Header { waiting, name: self.name(), marker, ..Header::new(Source::Mutex) }
+    }
+
+    /// Returns where the exclusive holder acquired the lock.
+    pub(crate) fn acquired_at(&self) -> Option<&'static Location<'static>> {
         // Relaxed: for people.
         let site = self.site.load(Ordering::Relaxed);
         // SAFETY: null, or stored from a reference that lives for ever.
@@ -144,8 +189,14 @@ impl Caller {
     #[inline]
     #[track_caller]
     pub(crate) fn here() -> Self {
+        Self::at(Location::caller())
+    }
+
+    /// Returns this thread at that place.
+    #[inline]
+    pub(crate) fn at(site: &'static Location<'static>) -> Self {
         let thread = thread::current().or_else(|| if capture::is_on() { newcomer() } else { None });
-        Self { thread, site: Location::caller() }
+        Self { thread, site }
     }
 }
 
@@ -174,13 +225,8 @@ impl<'a> Contention<'a> {
     ) -> Self {
         let start = clock::now();
         monitor.ledger.enter(start);
-        let name = monitor.name;
-        let acquired_at = Some(site);
-        let wait = Header { waiting, name, acquired_at, ..Header::new(Source::Block) };
-        let wait = Prepared::new(wait);
-        let handoff =
-            Header { waiting, name, marker: Marker::Handoff, ..Header::new(Source::Mutex) };
-        let handoff = Prepared::new(handoff);
+        let [wait, handoff] =
+            Prepared::together([monitor.waiter(waiting, site), monitor.handoff(waiting)]);
         let shown = Wait { since: start, row: wait.row(), monitor: ptr::from_ref(monitor).addr() };
         let outer = thread.wait.publish(shown);
         Self { monitor, thread, start, wait, handoff, outer }
@@ -191,15 +237,8 @@ impl<'a> Contention<'a> {
     fn end(self, settles: bool) {
         let (start, end) = self.leave();
         let rest = if settles { self.monitor.ledger.charge(end) } else { 0 };
-        let length = end - start;
-        if let Some((count, nanoseconds)) = rates::wait(self.thread, length) {
-            self.wait.add_wait(length, count, nanoseconds);
-        }
-        if rest > 0
-            && let Some((count, nanoseconds)) = rates::charge(self.thread, rest)
-        {
-            self.handoff.add([count, nanoseconds, 0, 0]);
-        }
+        self.wait.add_wait(self.thread, end - start);
+        self.handoff.add_charge(self.thread, rest);
         std::mem::forget(self);
     }
 

@@ -7,10 +7,10 @@
 #![allow(unsafe_code, reason = "lock_api's traits are unsafe to implement and to call")]
 
 use std::fmt;
-use std::ptr;
 
 use lock_api::{RawMutexFair, RawMutexTimed};
 
+use super::guard::replace_guard;
 use super::monitor::{Caller, Monitor};
 use crate::buffer::record::Waiting;
 
@@ -88,44 +88,27 @@ impl<R> RawMutex<R> {
 }
 
 impl<R: lock_api::RawMutex> RawMutex<R> {
-    /// Acquires by `attempt`, or waits by `acquire`, which may give up.
     #[inline]
-    fn acquire(
-        &self,
-        caller: Caller,
-        acquire: impl FnOnce(&R) -> Option<R::Guard>,
-    ) -> Option<R::Guard> {
+    fn lock_from(&self, caller: Caller) -> R::Guard {
         let guard = match self.raw.try_lock() {
-            Some(guard) => Some(guard),
-            None => self.monitor.wait(
-                Waiting::Mutex,
-                caller.site,
-                || acquire(&self.raw),
-                |guard| guard.is_some() || !self.raw.is_locked(),
-            ),
+            Some(guard) => guard,
+            None => self.wait(caller, R::lock, |_| true),
         };
-        if guard.is_some() {
-            self.monitor.acquired(caller);
-        }
-        guard
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn lock_contended(&self, caller: Caller) -> R::Guard {
-        let guard = self.monitor.wait(Waiting::Mutex, caller.site, || self.raw.lock(), |_| true);
         self.monitor.acquired(caller);
         guard
     }
 
-    /// Releases by `release` and records what this holder is charged. Nothing here touches the
-    /// lock after `release`: it may be gone.
+    /// Waits by `acquire`, whose outcome is an acquisition if `succeeded` says so.
     #[cold]
     #[inline(never)]
-    fn release_contended(&self, release: impl FnOnce(&R)) {
-        let charge = self.monitor.charge(Waiting::Mutex);
-        release(&self.raw);
-        charge.record();
+    fn wait<O>(
+        &self,
+        caller: Caller,
+        acquire: impl FnOnce(&R) -> O,
+        succeeded: impl FnOnce(&O) -> bool,
+    ) -> O {
+        let settles = |outcome: &O| succeeded(outcome) || !self.raw.is_locked();
+        self.monitor.wait(Waiting::Mutex, caller.site, || acquire(&self.raw), settles)
     }
 }
 
@@ -139,14 +122,7 @@ unsafe impl<R: lock_api::RawMutex> lock_api::RawMutex for RawMutex<R> {
     #[inline]
     #[track_caller]
     fn lock(&self) -> Self::Guard {
-        let caller = Caller::here();
-        match self.raw.try_lock() {
-            Some(guard) => {
-                self.monitor.acquired(caller);
-                guard
-            }
-            None => self.lock_contended(caller),
-        }
+        self.lock_from(Caller::here())
     }
 
     #[inline]
@@ -160,13 +136,8 @@ unsafe impl<R: lock_api::RawMutex> lock_api::RawMutex for RawMutex<R> {
 
     #[inline]
     unsafe fn unlock(&self, guard: Self::Guard) {
-        if self.monitor.is_settled() {
-            // SAFETY: the caller holds the lock by this guard.
-            unsafe { self.raw.unlock(guard) };
-        } else {
-            // SAFETY: the caller holds the lock by this guard.
-            self.release_contended(|raw| unsafe { raw.unlock(guard) });
-        }
+        // SAFETY: the caller holds the lock by this guard.
+        self.monitor.release(Waiting::Mutex, || unsafe { self.raw.unlock(guard) });
     }
 
     #[inline]
@@ -179,13 +150,8 @@ unsafe impl<R: lock_api::RawMutex> lock_api::RawMutex for RawMutex<R> {
 unsafe impl<R: RawMutexFair> RawMutexFair for RawMutex<R> {
     #[inline]
     unsafe fn unlock_fair(&self, guard: Self::Guard) {
-        if self.monitor.is_settled() {
-            // SAFETY: the caller holds the lock by this guard.
-            unsafe { self.raw.unlock_fair(guard) };
-        } else {
-            // SAFETY: the caller holds the lock by this guard.
-            self.release_contended(|raw| unsafe { raw.unlock_fair(guard) });
-        }
+        // SAFETY: the caller holds the lock by this guard.
+        self.monitor.release(Waiting::Mutex, || unsafe { self.raw.unlock_fair(guard) });
     }
 
     /// Where somebody waits this is a release and an acquisition, with their records. Else the raw
@@ -198,24 +164,28 @@ unsafe impl<R: RawMutexFair> RawMutexFair for RawMutex<R> {
             // SAFETY: the caller holds the lock by this guard.
             unsafe { self.raw.bump(guard) };
             // Another may have held it meanwhile.
-            self.monitor.acquired(caller);
-            return;
+            return self.monitor.acquired(caller);
         }
-        // SAFETY: valid for reads; a new guard is written in its place, or the process ends.
-        let held = unsafe { ptr::read(guard) };
-        let bomb = AbortOnUnwind;
-        // SAFETY: the caller holds the lock by this guard.
-        self.release_contended(|raw| unsafe { raw.unlock_fair(held) });
-        let again = match self.raw.try_lock() {
-            Some(again) => {
-                self.monitor.acquired(caller);
-                again
-            }
-            None => self.lock_contended(caller),
+        let release = |held| {
+            // SAFETY: the caller holds the lock by this guard.
+            self.monitor.release(Waiting::Mutex, || unsafe { self.raw.unlock_fair(held) });
         };
-        // SAFETY: valid for writes; the old guard was used up.
-        unsafe { ptr::write(guard, again) };
-        std::mem::forget(bomb);
+        // SAFETY: `release` gives the guard to the raw lock.
+        unsafe { replace_guard(guard, release, || self.lock_from(caller)) };
+    }
+}
+
+impl<R: RawMutexTimed> RawMutex<R> {
+    #[inline]
+    fn lock_timed(
+        &self,
+        caller: Caller,
+        acquire: impl FnOnce(&R) -> Option<R::Guard>,
+    ) -> Option<R::Guard> {
+        let guard = self.raw.try_lock();
+        let guard = guard.or_else(|| self.wait(caller, acquire, Option::is_some))?;
+        self.monitor.acquired(caller);
+        Some(guard)
     }
 }
 
@@ -227,22 +197,13 @@ unsafe impl<R: RawMutexTimed> RawMutexTimed for RawMutex<R> {
     #[inline]
     #[track_caller]
     fn try_lock_for(&self, timeout: Self::Duration) -> Option<Self::Guard> {
-        self.acquire(Caller::here(), |raw| raw.try_lock_for(timeout))
+        self.lock_timed(Caller::here(), |raw| raw.try_lock_for(timeout))
     }
 
     #[inline]
     #[track_caller]
     fn try_lock_until(&self, timeout: Self::Instant) -> Option<Self::Guard> {
-        self.acquire(Caller::here(), |raw| raw.try_lock_until(timeout))
-    }
-}
-
-/// Ends the process when a panic would leave a guard without its lock.
-pub(super) struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        std::process::abort();
+        self.lock_timed(Caller::here(), |raw| raw.try_lock_until(timeout))
     }
 }
 

@@ -132,23 +132,10 @@ impl<T: ?Sized> Mutex<T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.monitor.is_settled() {
+        self.monitor.release(Waiting::Mutex, || {
             // SAFETY: dropped here and nowhere else, once.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
-        } else {
-            self.release_contended();
-        }
-    }
-}
-
-impl<T: ?Sized> MutexGuard<'_, T> {
-    #[cold]
-    #[inline(never)]
-    fn release_contended(&mut self) {
-        let charge = self.monitor.charge(Waiting::Mutex);
-        // SAFETY: called by `drop` alone, once. The lock may be gone from here on.
-        unsafe { ManuallyDrop::drop(&mut self.inner) };
-        charge.record();
+        });
     }
 }
 

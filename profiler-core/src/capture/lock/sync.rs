@@ -15,3 +15,4 @@
 pub use std::sync::*;
 
 pub use super::std_mutex::{Mutex, MutexGuard};
+pub use super::std_rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
