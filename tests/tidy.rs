@@ -156,7 +156,7 @@ fn kinds_table(readme: &str) -> Vec<String> {
     let lines: Vec<_> = readme.lines().collect();
     let mut tables = lines.split(|line| !line.starts_with('|'));
     let is_mutex = |row: &&str| first_name(row) == Some("mutex");
-    let table = tables.find(|table| table.iter().any(|row| is_mutex(row))).unwrap_or_default();
+    let table = tables.find(|table| table.iter().any(is_mutex)).unwrap_or_default();
     let found: Vec<_> = table.iter().filter_map(|row| first_name(row)).collect();
     let expected: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     if found == expected {

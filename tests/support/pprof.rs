@@ -300,7 +300,7 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
     /// The functions, leaf first, inlined ones in their place. A location without a name stands as
-    /// its address in hexadecimal.
+    /// the file that it is in, in brackets, as `go tool pprof` shows it.
     pub names: Vec<String>,
     /// The values, one a column.
     pub values: Vec<i64>,
@@ -365,7 +365,9 @@ fn stacks(tables: &Tables) -> Vec<Stack> {
     let names = |id: &u64| -> Vec<String> {
         let Some(location) = locations.get(id) else { return vec!["(no such location)".into()] };
         if location.lines.is_empty() {
-            return vec![format!("{:#x}", location.address)];
+            let mapping = tables.mappings.iter().find(|mapping| mapping.id == location.mapping);
+            let file = mapping.map_or("", |mapping| tables.string(mapping.file));
+            return vec![format!("[{}]", file.rsplit('/').next().unwrap_or_default())];
         }
         let name = |line: &Line| match functions.get(&line.function) {
             Some(function) => tables.string(function.name).to_owned(),

@@ -137,7 +137,7 @@ impl Tool {
     #[track_caller]
     pub fn top(&self, arguments: &[&str]) -> Top {
         let mut all = vec!["-top", RAW, "-nodecount=1000000", "-nodefraction=0"];
-        all.extend(["-edgefraction=0", "-compact_labels"]);
+        all.push("-edgefraction=0");
         all.extend(arguments);
         parse_top(&self.report(&all))
     }
