@@ -18,6 +18,7 @@ use std::ops::Deref;
 
 pub use ::parking_lot::*;
 
+pub use super::raw_condvar::RawCondvar;
 pub use super::raw_mutex::RawMutex;
 pub use super::raw_rwlock::RawRwLock;
 
@@ -31,6 +32,12 @@ pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
 
 /// Access to a part of what a [`Mutex`] protects.
 pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
+
+/// A condition variable, as `parking_lot`'s; see there. It works with [`Mutex`].
+///
+/// A wait is recorded as two, under the name of the mutex: until the notification, and from then
+/// until the mutex is held again. On 64-bit Linux it takes 56 bytes.
+pub type Condvar = lock_api::Condvar<RawCondvar>;
 
 /// A readers-writer lock, as `parking_lot`'s; see there and at [`lock_api::RwLock`].
 ///

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 
 use super::monitor::{Caller, Monitor};
@@ -136,6 +137,25 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
             // SAFETY: dropped here and nowhere else, once.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
         });
+    }
+}
+
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    /// Takes the guard apart without a release, for a condition variable.
+    pub(super) fn into_parts(self) -> (&'a Monitor, sync::MutexGuard<'a, T>) {
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: `guard` is neither used nor dropped from here on.
+        (guard.monitor, unsafe { ManuallyDrop::take(&mut guard.inner) })
+    }
+
+    /// Puts a guard together that has just acquired the lock again, at `site`.
+    pub(super) fn from_parts(
+        monitor: &'a Monitor,
+        inner: sync::MutexGuard<'a, T>,
+        site: &'static Location<'static>,
+    ) -> Self {
+        monitor.acquired(Caller::at(site));
+        MutexGuard { monitor, inner: ManuallyDrop::new(inner) }
     }
 }
 

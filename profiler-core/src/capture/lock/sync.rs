@@ -1,8 +1,8 @@
 //! Locks with the interface of `std::sync`, for `use profiler_core::sync::…` in place of
 //! `use std::sync::…`.
 //!
-//! [`Mutex`] and its guard behave as std's, poisoning included, and are built on it; the rest of
-//! `std::sync` is re-exported as it is.
+//! [`Mutex`], [`RwLock`] and [`Condvar`] behave as std's, poisoning included, and are built on them;
+//! the rest of `std::sync` is re-exported as it is.
 //!
 //! ```
 //! use profiler_core::sync::{Arc, Mutex};
@@ -14,5 +14,6 @@
 
 pub use std::sync::*;
 
+pub use super::std_condvar::Condvar;
 pub use super::std_mutex::{Mutex, MutexGuard};
 pub use super::std_rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
