@@ -4,7 +4,7 @@ mod common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use common::{alone, ask, exchange, header, request, status};
+use common::{alone, ask, exchange, header, in_own_process, request, status};
 use profiler_http::{Access, ServeError, serve, serve_with};
 
 #[track_caller]
@@ -43,19 +43,11 @@ fn after_a_shutdown_the_same_port_can_be_served_again() {
 
 #[test]
 fn a_dropped_endpoint_runs_on() {
-    // It keeps the process's only place, so this needs a process of its own.
-    const AGAIN: &str = "PROFILER_TEST_DROPPED";
-    if std::env::var_os(AGAIN).is_some() {
+    in_own_process("a_dropped_endpoint_runs_on", || {
         let address = serve("127.0.0.1:0").unwrap().local_addr().unwrap();
         refused(serve("127.0.0.1:0"), &["already serves"]);
         assert_eq!(status(&ask(address, "GET /debug/pprof/cmdline")), 200);
-        return;
-    }
-    let test = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_dropped_endpoint_runs_on"])
-        .env(AGAIN, "1")
-        .status();
-    assert!(test.unwrap().success());
+    });
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The service, by itself and in an application's server.
 
+mod common;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
+use common::alone;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use profiler_http::{Access, Service, service};
@@ -29,6 +32,7 @@ where
     B: http_body::Body,
     B::Error: std::fmt::Debug,
 {
+    let _alone = alone();
     let body = Full::new(bytes::Bytes::copy_from_slice(body.as_bytes()));
     let request = Request::builder().method(method).uri(uri).body(body).unwrap();
     block_on(async {
@@ -84,6 +88,7 @@ fn a_token_is_asked_for() {
 
 /// Puts a request to an axum router.
 fn routed(router: Router, uri: &str) -> (StatusCode, String) {
+    let _alone = alone();
     block_on(async {
         let request = Request::get(uri).body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();

@@ -43,16 +43,9 @@ impl Patience {
         response: Duration::from_mins(1),
         goodbye: Duration::from_secs(1),
     };
-    /// For clients who will be refused anyway.
-    pub(super) const SHORT: Self = Self {
-        head: Duration::from_secs(1),
-        body: Duration::ZERO,
-        response: Duration::from_secs(1),
-        goodbye: Duration::from_secs(1),
-    };
 }
 
-/// Reads a request, answers it and closes. Errors of the socket mean that nobody is there to tell.
+/// Reads a request and answers it. An error of the socket means that nobody is there to tell.
 pub(super) fn answer(stream: &TcpStream, context: &Context) -> io::Result<()> {
     converse(stream, context.patience, |head, rest| {
         handle(stream, context, head, rest).unwrap_or_else(|response| response)
@@ -60,10 +53,17 @@ pub(super) fn answer(stream: &TcpStream, context: &Context) -> io::Result<()> {
 }
 
 /// Reads a request and says that there are too many.
-pub(super) fn refuse(stream: &TcpStream) -> io::Result<()> {
-    converse(stream, Patience::SHORT, |_, _| {
+pub(super) fn refuse(stream: &TcpStream, context: &Context) -> io::Result<()> {
+    converse(stream, context.patience, |_, _| {
         error(StatusCode::SERVICE_UNAVAILABLE, "too many connections, try again in a moment")
     })
+}
+
+/// Says that this is the end, and waits for the client to say so too: closing while something is
+/// unread resets the connection, and the client may then lose the response.
+pub(super) fn part(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    discard(&mut Timed::new(stream, patience))
 }
 
 fn converse(
@@ -77,12 +77,7 @@ fn converse(
     };
     let response = finish(response, &method);
     deliver(stream, &head_of(&response), patience)?;
-    deliver(stream, response.body(), patience)?;
-
-    // Closing while something is unread resets the connection, and the client may then lose the
-    // response: so say that this is the end, and wait for the client's.
-    stream.shutdown(Shutdown::Write)?;
-    discard(&mut Timed::new(stream, patience.goodbye))
+    deliver(stream, response.body(), patience)
 }
 
 /// Writes to a client who may be slow to read, but not for ever.
@@ -180,13 +175,21 @@ fn head_of(response: &Response) -> Vec<u8> {
     )
     .into_bytes();
     for (name, value) in response.headers() {
-        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend(title_case(name.as_str()));
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// Writes a header's name as Go does, for people who search with `grep`.
+fn title_case(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().scan(true, |start, byte| {
+        let upper = std::mem::replace(start, byte == b'-');
+        Some(if upper { byte.to_ascii_uppercase() } else { byte })
+    })
 }
 
 /// Reads until the client ends or sends more than anyone should; an error if the time is over.
@@ -226,8 +229,8 @@ mod tests {
         let response = finish(error(StatusCode::NOT_FOUND, "Unknown profile"), &Method::GET);
         let head = String::from_utf8(head_of(&response)).unwrap();
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\nDate: "), "{head}");
-        for line in ["connection: close", "content-length: 16", "x-go-pprof: 1"] {
-            assert!(head.to_ascii_lowercase().contains(&format!("\r\n{line}\r\n")), "{head}");
+        for line in ["Connection: close", "Content-Length: 16", "X-Go-Pprof: 1"] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
         }
         assert!(head.ends_with("\r\n\r\n"));
     }

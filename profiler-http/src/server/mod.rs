@@ -19,10 +19,11 @@ mod date;
 mod head;
 mod timed;
 
-/// Connections that are answered at one time.
-const MAX_CONNECTIONS: usize = 16;
-/// Connections that are told so beyond that; more are closed without a word.
-const MAX_REFUSALS: usize = 16;
+/// Connections that are answered at one time; further ones are told that there are too many.
+const MAX_ANSWERING: usize = 16;
+/// Connections of every sort, also those that are refused or take their leave; further ones are
+/// closed without a word.
+const MAX_CONNECTIONS: usize = 32;
 /// The stack of each thread. Only what is touched is ever used; demangling and debug information
 /// may nest.
 pub(crate) const STACK_SIZE: usize = 1 << 20;
@@ -50,6 +51,8 @@ struct Context {
 struct Open {
     closing: bool,
     next: u64,
+    /// How many are being answered.
+    answering: usize,
     /// Second handles, to hang up with.
     streams: HashMap<u64, TcpStream>,
 }
@@ -120,26 +123,18 @@ fn accept(listener: &TcpListener, context: &Arc<Context>) {
 }
 
 fn welcome(stream: TcpStream, context: &Arc<Context>) -> io::Result<()> {
-    let mut open = context.open();
-    let others = open.streams.len();
-    if open.closing || others >= MAX_CONNECTIONS + MAX_REFUSALS {
-        return Ok(());
-    }
+    let Some(mut entry) = Entry::new(&stream, context)? else { return Ok(()) };
     stream.set_nodelay(true)?;
-    let number = open.next;
-    open.next += 1;
-    open.streams.insert(number, stream.try_clone()?);
-    drop(open);
-
-    let entry = Entry { context: Arc::clone(context), number };
     spawn(move || {
-        let done = if others < MAX_CONNECTIONS {
+        let answered = if entry.answering {
             connection::answer(&stream, &entry.context)
         } else {
-            connection::refuse(&stream)
+            connection::refuse(&stream, &entry.context)
         };
+        // Before the client learns that it was answered, so that its next request finds room.
+        entry.answered();
         // An error of the socket means that the client has gone: there is nobody to tell.
-        drop(done);
+        drop(answered.and_then(|()| connection::part(&stream, entry.context.patience.goodbye)));
     })?;
     Ok(())
 }
@@ -148,10 +143,36 @@ fn welcome(stream: TcpStream, context: &Arc<Context>) -> io::Result<()> {
 struct Entry {
     context: Arc<Context>,
     number: u64,
+    answering: bool,
+}
+
+impl Entry {
+    /// Enters a connection, if there is room for one more.
+    fn new(stream: &TcpStream, context: &Arc<Context>) -> io::Result<Option<Self>> {
+        let mut open = context.open();
+        if open.closing || open.streams.len() >= MAX_CONNECTIONS {
+            return Ok(None);
+        }
+        let second = stream.try_clone()?;
+        let number = open.next;
+        open.next += 1;
+        open.streams.insert(number, second);
+        let answering = open.answering < MAX_ANSWERING;
+        open.answering += usize::from(answering);
+        Ok(Some(Self { context: Arc::clone(context), number, answering }))
+    }
+
+    /// The connection remains, but only to take its leave.
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.answering) {
+            self.context.open().answering -= 1;
+        }
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.answered();
         self.context.open().streams.remove(&self.number);
     }
 }

@@ -55,9 +55,30 @@ pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
-/// Lets one test at a time have the process's only endpoint.
+/// Lets one test at a time have what the process has once.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     // A test that failed is no reason for the others to fail.
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the body of a test in a process of its own, because what it needs exists once a process:
+/// the test calls itself again.
+#[track_caller]
+pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
+    const AGAIN: &str = "PROFILER_TEST_OWN_PROCESS";
+    if std::env::var_os(AGAIN).is_some() {
+        return body();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(AGAIN, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
