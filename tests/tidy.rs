@@ -61,7 +61,7 @@ type File = (String, String);
 
 fn words(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, text) in files.iter().filter(|(path, _)| is_library(path)) {
+    for (path, text) in files.iter().filter(|(path, _)| is_library(path) && !is_test(path)) {
         for &(word, allowed, reason) in WORDS {
             if allowed.iter().any(|folder| path.starts_with(folder)) {
                 continue;
@@ -76,7 +76,7 @@ fn words(files: &[File]) -> Vec<String> {
 
 fn imports(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, text) in files {
+    for (path, text) in files.iter().filter(|(path, _)| !is_test(path)) {
         let Some(part) = path.strip_prefix("profiler-core/src/") else { continue };
         let own = module(part);
         let forbidden = FORBIDDEN_IMPORTS.iter().filter(|(folder, _)| part.starts_with(folder));
@@ -93,7 +93,7 @@ fn imports(files: &[File]) -> Vec<String> {
 /// The parts of profiler-core that import each other, directly or through others.
 fn circles(files: &[File]) -> Vec<String> {
     let mut reached: BTreeSet<(String, String)> = BTreeSet::new();
-    for (path, text) in files {
+    for (path, text) in files.iter().filter(|(path, _)| !is_test(path)) {
         if let Some(part) = path.strip_prefix("profiler-core/src/") {
             let to_others = imported(text).into_iter().filter(|name| name != module(part));
             reached.extend(to_others.map(|name| (module(part).to_owned(), name)));
@@ -181,14 +181,30 @@ fn is_library(path: &str) -> bool {
     path.starts_with("profiler-") && path.contains("/src/")
 }
 
+/// Whether a file holds only tests or what they share.
+fn is_test(path: &str) -> bool {
+    ["tests.rs", "testing.rs"].iter().any(|name| path.ends_with(name))
+}
+
 fn is_in(path: &str, table: &[(&str, &str)]) -> bool {
     table.iter().any(|(listed, _)| *listed == path)
 }
 
-/// The lines of code with their numbers, without comments and without the tests at the end.
+/// The lines of code with their numbers, without comments and without the tests in the file.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    lines.enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
+    let lines: Vec<_> = text.lines().collect();
+    let begins_tests = |index: &usize| {
+        let is_for_tests =
+            ["#[cfg(test)]", "#[cfg(all(test,"].iter().any(|cfg| lines[*index].starts_with(cfg));
+        let item = lines[*index..].iter().find(|line| !line.starts_with("#["));
+        is_for_tests && item.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+    };
+    let end = (0..lines.len()).find(begins_tests).unwrap_or(lines.len());
+    lines
+        .into_iter()
+        .take(end)
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
 }
 
 /// Whether a line holds a word that is not the end of a longer one.
@@ -331,7 +347,9 @@ fn planted_words_are_found() {
     fires(words, "profiler-http/src/server.rs", "profiler_core::__private::f()", "__private");
     none(&words(&[("profiler-core/src/sys/mod.rs".into(), "#[cfg(unix)]".into())]));
     none(&words(&[(core.into(), "// println!(…)\n/// dbg!(x)".into())]));
-    none(&words(&[(core.into(), "#[cfg(test)]\nmod tests { println!() }".into())]));
+    none(&words(&[(core.into(), "#[cfg(test)]\nmod tests {\nprintln!()\n}".into())]));
+    none(&words(&[("profiler-core/src/stack/tests.rs".into(), "println!()".into())]));
+    fires(words, core, "#[cfg(test)]\nmod tests;\nfn f() { println!() }", "clock.rs:3");
 }
 
 #[test]
