@@ -33,10 +33,7 @@ fn expand(
     then: impl FnOnce(Args, Item) -> Result<TokenStream>,
 ) -> TokenStream {
     let parsed = parse2::<Item>(item.clone());
-    let unchanged = match &parsed {
-        Ok(Item::Function(function)) => unmarked(function),
-        _ => item,
-    };
+    let unchanged = parsed.as_ref().map_or(item, without_us);
     let expanded = match (parse2(options), parsed) {
         (Ok(args), Ok(item)) => then(args, item),
         (Err(mut error), Err(other)) => {
@@ -78,11 +75,24 @@ fn mark(args: &Args) -> syn::Attribute {
     parse_quote!(#[#krate::__private::profiled_last(#args)])
 }
 
-fn unmarked(function: &Function) -> TokenStream {
-    let mut function = function.clone();
-    function.take_mark();
-    function.attrs.retain(|attr| !is_profiled(attr));
-    function.with_body(&function.body)
+fn without_us(item: &Item) -> TokenStream {
+    match item {
+        Item::Function(function) => {
+            let mut function = function.clone();
+            function.take_mark();
+            function.attrs.retain(|attr| !is_profiled(attr));
+            function.with_body(&function.body)
+        }
+        Item::Block(block) => {
+            let mut block = block.clone();
+            for item in &mut block.items {
+                if let ImplItem::Fn(method) = item {
+                    method.attrs.retain(|attr| !is_profiled(attr));
+                }
+            }
+            block.into_token_stream()
+        }
+    }
 }
 
 /// Expands a function, unless another attribute has to come first.

@@ -141,33 +141,41 @@ pub(crate) fn find(tokens: TokenStream, word: &str) -> Option<Ident> {
 /// The compiler forgets such invisible groups when an attribute hands them back, and
 /// `$price * 2` with `a + b` would become `a + b * 2` (rust-lang/rust#67062).
 fn keep_precedence(tokens: TokenStream) -> TokenStream {
+    if !holds_operation(tokens.clone()) {
+        return tokens;
+    }
     let one = |token| {
         let TokenTree::Group(group) = token else { return token };
-        let inner = keep_precedence(group.stream());
-        let delimiter = match group.delimiter() {
-            Delimiter::None if is_operation(&inner) => Delimiter::Parenthesis,
-            other => other,
-        };
-        let mut kept = Group::new(delimiter, inner);
-        kept.set_span(if delimiter == group.delimiter() {
-            group.span()
+        let (delimiter, span) = if is_operation(&group) {
+            (Delimiter::Parenthesis, Span::mixed_site().located_at(group.span()))
         } else {
-            Span::mixed_site().located_at(group.span())
-        });
+            (group.delimiter(), group.span())
+        };
+        let mut kept = Group::new(delimiter, keep_precedence(group.stream()));
+        kept.set_span(span);
         TokenTree::Group(kept)
     };
     tokens.into_iter().map(one).collect()
 }
 
-fn is_operation(tokens: &TokenStream) -> bool {
-    matches!(
-        syn::parse2(tokens.clone()),
-        Ok(Expr::Binary(_)
-            | Expr::Cast(_)
-            | Expr::Closure(_)
-            | Expr::Range(_)
-            | Expr::RawAddr(_)
-            | Expr::Reference(_)
-            | Expr::Unary(_))
-    )
+fn holds_operation(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => is_operation(&group) || holds_operation(group.stream()),
+        _ => false,
+    })
+}
+
+/// Tells whether it is an invisible group around something that operators beside it would part.
+fn is_operation(group: &Group) -> bool {
+    group.delimiter() == Delimiter::None
+        && matches!(
+            syn::parse2(group.stream()),
+            Ok(Expr::Binary(_)
+                | Expr::Cast(_)
+                | Expr::Closure(_)
+                | Expr::Range(_)
+                | Expr::RawAddr(_)
+                | Expr::Reference(_)
+                | Expr::Unary(_))
+        )
 }

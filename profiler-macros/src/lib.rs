@@ -207,7 +207,9 @@ pub fn profiled_last(options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 ///
 /// #[profiled(crate = runtime)]
-/// async unsafe fn dangerous() {}
+/// async unsafe fn dangerous(pointer: *const u8) -> u8 {
+///     *pointer
+/// }
 ///
 /// fn main() {
 ///     assert_eq!(sync(), Ok(9));
@@ -218,7 +220,7 @@ pub fn profiled_last(options: TokenStream, item: TokenStream) -> TokenStream {
 ///     assert!(std::future::Future::poll(future.as_mut(), &mut context).is_ready());
 ///     assert_eq!(LOG.with(|log| log.take()), ["local", "temporary", "frame"]);
 ///
-///     drop((never(), unsafe { dangerous() }));
+///     drop((never(), unsafe { dangerous(&1) }));
 /// }
 /// ```
 #[cfg(doctest)]

@@ -15,6 +15,9 @@ impl Cart {
 #[profiled(skip)]
 impl Cart {
     fn skipped(&self) {}
+
+    #[profiled(skip)]
+    fn skipped_after_an_error(&self) {}
 }
 
 #[profiled]
@@ -38,6 +41,7 @@ fn main() {
     cart.named();
     cart.labelled();
     cart.skipped();
+    cart.skipped_after_an_error();
     cart.unknown();
     cart.constant();
     cart.skipped_twice();
