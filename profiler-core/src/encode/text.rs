@@ -159,17 +159,17 @@ mod tests {
             [
                 (native(&[START + 1, START + 2]), sums(2, 0)),
                 (
-                    labelled(&[START + 2, START + 9], &[("a", "say \"x\"\n\u{1}"), ("b", "ü")]),
+                    labelled(&[START + 9, START + 2], &[("a", "say \"x\"\n\u{1}"), ("b", "ü")]),
                     sums(40, 0),
                 ),
                 (key(Stack::Marker("[overflow]")), sums(1, 0)),
             ],
             concat!(
                 "goroutine profile: total 43\n",
-                "40 @ 0x100003 0x10000a\n",
+                "40 @ 0x10000a 0x100003\n",
                 "# labels: {\"a\":\"say \\\"x\\\"\\n\\x01\", \"b\":\"ü\"}\n",
-                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
                 "#\t0x100009\n",
+                "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
                 "\n",
                 "2 @ 0x100002 0x100003\n",
                 "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",

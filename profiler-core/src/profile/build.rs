@@ -102,7 +102,7 @@ struct Stacks {
     /// The untrimmed native stacks, one behind the other, and where each row's ends.
     native: Vec<u32>,
     ends: Vec<usize>,
-    roots: Vec<bool>,
+    roots: Vec<trim::Root>,
     pseudo: Pseudo,
 }
 
@@ -141,7 +141,7 @@ impl Stacks {
                 hidden: 0,
             })
             .collect();
-        let roots = locations.iter().map(trim::is_root).collect();
+        let roots = locations.iter().map(trim::Root::of).collect();
         let markers = rows.iter().filter_map(|(key, _)| match key.stack {
             Stack::Marker(name) => Some(name),
             Stack::Native(_) => None,
@@ -185,10 +185,8 @@ impl Stacks {
         let native = self.native_stack(row);
         if !native.is_empty() {
             let stack = &native[self.cut(row).locations..];
-            let root = stack.iter().rposition(|&id| !self.roots[id as usize]);
-            // A stack of nothing but roots stays as it is.
-            let stack = root.map_or(stack, |root| &stack[..=root]);
-            return stack[..stack.len().min(self.reading.depth)].into();
+            let length = trim::without_root(stack.iter().map(|&id| self.roots[id as usize]));
+            return stack[..length.min(self.reading.depth)].into();
         }
         let locations = &mut self.locations;
         match &key.stack {
@@ -301,8 +299,8 @@ mod tests {
         check(
             Kind::Mutex,
             NATIVE,
-            [(native(&[START + 99, START + 4, 0, 0x77]), sums(1, 100)), (native(&[]), sums(1, 50))],
-            &["1 100: 0x100063; main; 0x77", "1 50: [no span]"],
+            [(native(&[START + 99, START + 3, 0, 0x77]), sums(1, 100)), (native(&[]), sums(1, 50))],
+            &["1 100: 0x100063; shop::order; 0x77", "1 50: [no span]"],
         );
     }
 

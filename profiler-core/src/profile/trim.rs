@@ -85,11 +85,50 @@ where
     if running { Cut::default() } else { run }
 }
 
-/// Returns whether a location is the end of every stack of the system and tells nothing.
-pub(crate) fn is_root(location: &Location) -> bool {
-    let [line] = location.lines() else { return false };
-    let name = &*line.function.name;
-    ROOTS.contains(&name) || name.starts_with("__libc_start_")
+/// What a location says about the root of a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// Where the program or a thread of it begins: what called it is the system.
+    Entry,
+    /// The system's, by its name.
+    System,
+    /// The system's perhaps: a stripped library does not tell.
+    Unnamed,
+    /// Part of the program.
+    Inside,
+}
+
+impl Root {
+    pub(crate) fn of(location: &Location) -> Self {
+        let Some(line) = location.lines().last() else { return Self::Unnamed };
+        let name = &*line.function.name;
+        let of_std = name.starts_with("std::sys::") || name.starts_with("<std::sys::");
+        if name == "main" || (of_std && name.ends_with("::thread_start")) {
+            Self::Entry
+        } else if ROOTS.contains(&name) || name.starts_with("__libc_start_") {
+            Self::System
+        } else {
+            Self::Inside
+        }
+    }
+}
+
+/// Returns how many locations of a stack are left without the system's at its root. Nothing is cut
+/// if nothing would remain.
+pub(crate) fn without_root(
+    stack: impl DoubleEndedIterator<Item = Root> + ExactSizeIterator,
+) -> usize {
+    let all = stack.len();
+    let mut named = None;
+    for (length, root) in (1..=all).rev().zip(stack.rev()) {
+        match root {
+            Root::Entry => return length,
+            Root::Inside => return named.unwrap_or(length),
+            Root::Unnamed => named = named.or(Some(length)),
+            Root::System => {}
+        }
+    }
+    named.unwrap_or(all)
 }
 
 /// Tells whose function it is by its demangled name.
@@ -309,6 +348,27 @@ mod tests {
             &["std::sys::backtrace::f", "profiler_core::thread", "std::thread::start"],
         );
         check(&[], &[]);
+    }
+
+    #[test]
+    fn the_system_below_the_program_is_cut() {
+        use Root::{Entry, Inside, System, Unnamed};
+        for (stack, left) in [
+            (&[Inside, Inside][..], 2),
+            (&[Inside, Entry, System, System], 2),
+            // A stripped C library names its exported functions only.
+            (&[Inside, Entry, Unnamed, System, Unnamed], 2),
+            (&[Inside, Inside, System, System], 2),
+            // Without an entry, what has no name may be the program's.
+            (&[Inside, Unnamed, System], 2),
+            (&[Inside, Unnamed, Unnamed], 3),
+            (&[Unnamed, Unnamed], 2),
+            (&[System, System], 2),
+            (&[Entry], 1),
+            (&[], 0),
+        ] {
+            assert_eq!(without_root(stack.iter().copied()), left, "{stack:?}");
+        }
     }
 
     #[test]
