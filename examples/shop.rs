@@ -1,2 +1,0 @@
-//! A small shop.
-fn main() {}

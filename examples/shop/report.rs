@@ -1,0 +1,49 @@
+//! What the shop says about itself: where the profiler listens, and who holds the locks.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use profiler_core::{Kind, Profile, snapshot};
+
+use crate::load::{Load, per_second};
+use crate::rounds;
+
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How many lock holders are shown.
+const MOST: usize = 3;
+
+/// Says where the profiler is and what can be done there.
+pub(crate) fn introduce(profiler: Option<String>) {
+    let Some(profiler) = profiler else { return println!("profiler  off") };
+    println!(
+        "profiler  {profiler} (open it in a browser)\n\n  \
+           who holds the locks     go tool pprof -top {profiler}mutex\n  \
+           who waits for them      go tool pprof -top {profiler}block\n  \
+           what every thread does  curl '{profiler}goroutine?debug=2'\n"
+    );
+}
+
+/// Shows at each interval who held the locks in it, until the other end of the channel is dropped.
+pub(crate) fn every_interval(load: &Load, end: Receiver<()>) {
+    let mut before = snapshot(Kind::Mutex).ok();
+    let (mut requests, mut time) = (load.requests(), Instant::now());
+    for _ in rounds(INTERVAL, end) {
+        let rate = per_second(load.requests() - requests, time.elapsed());
+        (requests, time) = (load.requests(), Instant::now());
+        println!("{rate} requests a second, the slowest order took {:.1?}", load.slowest_order());
+
+        let now = snapshot(Kind::Mutex).ok();
+        if let (Some(before), Some(now)) = (&before, &now) {
+            show_holders(&now.since(before));
+        }
+        before = now;
+    }
+}
+
+fn show_holders(holders: &Profile) {
+    for holder in holders.top(MOST) {
+        let waiting = Duration::from_nanos(holder.flat.unsigned_abs());
+        println!("{waiting:>12.1?} of waiting for locks held by {}", holder.name);
+    }
+}
