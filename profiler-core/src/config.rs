@@ -132,7 +132,7 @@ impl LabelView {
     /// # Errors
     ///
     /// The name, if it is none of the accepted words.
-    pub fn with<'a>(mut self, name: &'a str) -> Result<Self, &'a str> {
+    pub fn with(mut self, name: &str) -> Result<Self, &str> {
         match name {
             "span" => self.span = true,
             "thread" => self.thread = true,

@@ -8,9 +8,10 @@ pub(crate) mod emergency;
     allow(dead_code, reason = "what tracing's layer enters is all that there is")
 )]
 pub(crate) mod opened;
-mod primitive;
+pub(crate) mod primitive;
 pub(crate) mod record;
 mod registry;
+mod slot;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;

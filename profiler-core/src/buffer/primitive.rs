@@ -1,6 +1,8 @@
 //! The atomics that the protocols of this folder are written in.
 //!
-//! The model checker compiles `tally.rs` and `registry.rs` against another file of this name; that
-//! is the only difference between what is checked and what runs.
+//! The model checker compiles `tally.rs`, `registry.rs`, `slot.rs` and `ledger.rs` against another
+//! module of this name; that is the only difference between what is checked and what runs.
 
-pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+pub(crate) use portable_atomic::AtomicU128;

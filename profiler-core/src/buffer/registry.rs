@@ -6,7 +6,8 @@
 
 #![allow(unsafe_code, reason = "a list of blocks that are never freed")]
 
-use std::ptr::{self, NonNull};
+use std::ptr;
+use std::ptr::NonNull;
 
 use super::primitive::{AtomicPtr, AtomicU32, Ordering};
 
@@ -26,8 +27,9 @@ pub(crate) struct Registry<B> {
 }
 
 impl<B: Block> Registry<B> {
-    pub(crate) const fn new() -> Self {
-        Self { newest: AtomicPtr::new(ptr::null_mut()) }
+    /// Makes a list of a null pointer.
+    pub(crate) const fn new(newest: AtomicPtr<B>) -> Self {
+        Self { newest }
     }
 
     /// Returns all blocks, newest first; any thread may call this at any time.

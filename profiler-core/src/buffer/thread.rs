@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::opened::Opened;
 use super::registry::{Block, Registry};
+use super::slot::Slot;
 use super::tally::{Row, RowKey, Tally};
 use super::tree::{Node, Tree};
 use crate::callsite::CallSite;
@@ -30,7 +31,7 @@ thread_local! {
     static JOINING: Cell<bool> = const { Cell::new(false) };
 }
 
-static THREADS: Registry<Thread> = Registry::new();
+static THREADS: Registry<Thread> = Registry::new(AtomicPtr::new(ptr::null_mut()));
 /// Threads that ever joined; also the last number given.
 static JOINED: AtomicU64 = AtomicU64::new(0);
 
@@ -40,7 +41,8 @@ pub(crate) struct Thread {
     // Written by the owner, read by anyone.
     node: AtomicPtr<Node>,
     labels: AtomicPtr<Set>,
-    pub(crate) wait: WaitSlot,
+    /// The wait that is going on.
+    wait: Slot<3>,
 
     // The owner's alone.
     /// The last tick that was charged to a node, or 0; see `capture::scope`.
@@ -142,7 +144,7 @@ impl Thread {
         let content = Self {
             node: AtomicPtr::new(ptr::from_ref(tree.root()).cast_mut()),
             labels: AtomicPtr::new(ptr::null_mut()),
-            wait: WaitSlot::default(),
+            wait: Slot::new(std::array::from_fn(|_| AtomicU64::new(0)), AtomicU64::new(0)),
             seen_tick: Cell::new(0),
             busy: Cell::new(false),
             random: Cell::new(0),
@@ -164,7 +166,7 @@ impl Thread {
     fn reset(&'static self) {
         self.set_node(self.tree.root());
         self.set_labels(None);
-        self.wait.clear();
+        self.wait.store(None);
         self.seen_tick.set(0);
         self.busy.set(false);
         self.opened.clear();
@@ -252,6 +254,86 @@ impl Thread {
     }
 }
 
+/// A wait that is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// When it began, in the profiler's clock.
+    pub(crate) since: u64,
+    /// The row that it will be recorded in: stack, span path, labels and lock.
+    pub(crate) row: Option<Row>,
+    /// The address of the lock's monitor, or 0. Its first two words are a pointer to the holder's
+    /// `Thread` and one to the `Location` where the lock was acquired.
+    pub(crate) monitor: usize,
+}
+
+/// Who holds a lock exclusively.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder {
+    /// Nothing for readers, and for threads that the profiler does not know.
+    pub(crate) thread: Option<&'static Thread>,
+    /// Where the lock was acquired; nothing for readers.
+    pub(crate) site: Option<&'static Location<'static>>,
+}
+
+impl Wait {
+    fn words(self) -> [u64; 3] {
+        let row = self.row.map_or(ptr::null_mut(), Row::into_raw);
+        [self.since, row.expose_provenance() as u64, self.monitor as u64]
+    }
+
+    /// Reads back what [`Wait::words`] wrote.
+    ///
+    /// # Safety
+    ///
+    /// The words came from `words`.
+    unsafe fn from_words([since, row, monitor]: [u64; 3]) -> Self {
+        let row = ptr::with_exposed_provenance_mut(row as usize);
+        // SAFETY: null or a row's own pointer.
+        let row = unsafe { Row::from_raw(row) };
+        Self { since, row, monitor: monitor as usize }
+    }
+}
+
+impl Thread {
+    /// Returns the wait that is going on, if any; any thread may call this.
+    pub(crate) fn wait(&self) -> Option<Wait> {
+        // SAFETY: written from `Wait::words`.
+        self.wait.read().map(|(words, _)| unsafe { Wait::from_words(words) })
+    }
+
+    /// Shows a wait, or that there is none, and returns what was shown before. Owner only.
+    pub(crate) fn show(&self, wait: Option<Wait>) -> Option<Wait> {
+        let outer = self.wait();
+        self.wait.store(wait.map(Wait::words));
+        outer
+    }
+
+    /// Returns who holds the lock that is waited for, and where it was acquired; nothing when the
+    /// wait is for no lock or has ended.
+    ///
+    /// The lock may be gone as soon as the wait has ended, so its memory is read by the kernel, and
+    /// what was read counts only if the wait was still going on after.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        let (words, sequence) = self.wait.read()?;
+        let monitor = words[2] as usize;
+        let mut memory = [0; 2 * size_of::<usize>()];
+        let read = monitor != 0 && sys::read_memory(monitor, &mut memory);
+        if !read || !self.wait.is_still(sequence) {
+            return None;
+        }
+        let (thread, site) = memory.split_at(size_of::<usize>());
+        let address = |word: &[u8]| word.try_into().map_or(0, usize::from_ne_bytes);
+        let thread = address(thread);
+        let site = ptr::with_exposed_provenance::<Location<'static>>(address(site));
+        Some(Holder {
+            thread: all().find(|block| ptr::from_ref(*block).addr() == thread),
+            // SAFETY: a lock's word, read while the lock was there: null, or stored from a
+            // reference that lives for ever.
+            site: unsafe { site.as_ref() },
+        })
+    }
+}
+
 /// The right to write a thread's tally, held by one frame of one thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -311,126 +393,6 @@ impl std::fmt::Debug for Thread {
     }
 }
 
-/// What a thread waits for, published for others: a sequence number that is odd during a wait, so
-/// that a reader can tell whether it read one wait throughout.
-#[derive(Debug, Default)]
-pub(crate) struct WaitSlot {
-    sequence: AtomicU64,
-    since: AtomicU64,
-    row: AtomicPtr<()>,
-    /// The address of the lock's monitor, or 0; never followed except by `sys::read_memory`.
-    monitor: AtomicU64,
-}
-
-/// A wait that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wait {
-    /// When it began, in the profiler's clock.
-    pub(crate) since: u64,
-    /// The row that it will be recorded in: stack, span path, labels and lock.
-    pub(crate) row: Option<Row>,
-    /// The address of the lock's monitor, or 0. Its first two words are a pointer to the holder's
-    /// `Thread` and one to the `Location` where the lock was acquired.
-    pub(crate) monitor: usize,
-}
-
-/// Who holds a lock exclusively.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Holder {
-    /// Nothing for readers, and for threads that the profiler does not know.
-    pub(crate) thread: Option<&'static Thread>,
-    /// Where the lock was acquired; nothing for readers.
-    pub(crate) site: Option<&'static Location<'static>>,
-}
-
-impl WaitSlot {
-    /// Shows a wait and returns the one that was shown before, for `restore`. Owner only.
-    pub(crate) fn publish(&self, wait: Wait) -> Option<Wait> {
-        let outer = self.read();
-        self.store(Some(wait));
-        outer
-    }
-
-    /// Shows what was shown before. Owner only.
-    pub(crate) fn restore(&self, outer: Option<Wait>) {
-        self.store(outer);
-    }
-
-    fn clear(&self) {
-        self.store(None);
-    }
-
-    fn store(&self, wait: Option<Wait>) {
-        // Relaxed: the owner's own store.
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        // The number first becomes even: whoever reads what follows sees that it changed.
-        let settled = sequence.wrapping_add(2) & !1;
-        self.sequence.store(settled, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::Release);
-        if let Some(wait) = wait {
-            self.since.store(wait.since, Ordering::Relaxed);
-            self.row.store(wait.row.map_or(ptr::null_mut(), Row::into_raw), Ordering::Relaxed);
-            self.monitor.store(wait.monitor as u64, Ordering::Relaxed);
-            // Release: pairs with the Acquire in `read`: the fields are those of this wait.
-            self.sequence.store(settled | 1, Ordering::Release);
-        }
-    }
-
-    /// Returns the wait that is going on, if any; any thread may call this.
-    pub(crate) fn read(&self) -> Option<Wait> {
-        let (wait, _) = self.read_with_sequence()?;
-        Some(wait)
-    }
-
-    /// Returns the wait and the number that `is_still` takes.
-    pub(crate) fn read_with_sequence(&self) -> Option<(Wait, u64)> {
-        // Acquire: pairs with the Release in `store`.
-        let sequence = self.sequence.load(Ordering::Acquire);
-        if sequence & 1 == 0 {
-            return None;
-        }
-        let since = self.since.load(Ordering::Relaxed);
-        let row = self.row.load(Ordering::Relaxed);
-        let monitor = self.monitor.load(Ordering::Relaxed) as usize;
-        self.is_still(sequence).then(|| {
-            // SAFETY: null, or a row's own pointer: the sequence did not change while it was read.
-            let row = unsafe { Row::from_raw(row) };
-            (Wait { since, row, monitor }, sequence)
-        })
-    }
-
-    /// Returns who holds the lock that is waited for, and where it was acquired; nothing when the
-    /// wait is for no lock or has ended.
-    ///
-    /// The lock may be gone as soon as the wait has ended, so its memory is read by the kernel, and
-    /// what was read counts only if the wait was still going on after.
-    pub(crate) fn holder(&self) -> Option<Holder> {
-        let (wait, sequence) = self.read_with_sequence()?;
-        let mut words = [0; 2 * size_of::<usize>()];
-        let read = wait.monitor != 0 && sys::read_memory(wait.monitor, &mut words);
-        if !read || !self.is_still(sequence) {
-            return None;
-        }
-        let (thread, site) = words.split_at(size_of::<usize>());
-        let address = |word: &[u8]| word.try_into().map_or(0, usize::from_ne_bytes);
-        let thread = address(thread);
-        let site = ptr::with_exposed_provenance::<Location<'static>>(address(site));
-        Some(Holder {
-            thread: all().find(|block| ptr::from_ref(*block).addr() == thread),
-            // SAFETY: a lock's word, read while the lock was there: null, or stored from a
-            // reference that lives for ever.
-            site: unsafe { site.as_ref() },
-        })
-    }
-
-    /// Returns whether the same wait has gone on since `sequence` was read.
-    pub(crate) fn is_still(&self, sequence: u64) -> bool {
-        // Acquire fence: what was read before it is compared with a number read after it.
-        std::sync::atomic::fence(Ordering::Acquire);
-        self.sequence.load(Ordering::Relaxed) == sequence
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,19 +416,5 @@ mod tests {
         assert!(thread.write().is_none());
         drop(writer);
         assert!(thread.write().is_some());
-    }
-
-    #[test]
-    fn waits_nest() {
-        let slot = WaitSlot::default();
-        let wait = |since| Wait { since, row: None, monitor: 0 };
-        assert_eq!(slot.read(), None);
-        let outside = slot.publish(wait(1));
-        let outer = slot.publish(wait(2));
-        assert_eq!(slot.read(), Some(wait(2)));
-        slot.restore(outer);
-        assert_eq!(slot.read(), Some(wait(1)));
-        slot.restore(outside);
-        assert_eq!(slot.read(), None);
     }
 }

@@ -10,14 +10,14 @@
 //! 2⁶³ ns are 10,000 waiters for 10 days. A word of 64
 //! bits for both, 48 of them for S, would wrap after 39 waiter-hours.
 //!
-//! Clocks of two cores may differ by some nanoseconds, so growth can come out negative; then nothing
-//! is charged, and nothing is lost, since the next charge starts from the same point.
+//! A waiter reads the clock before it leaves, and clocks of two cores may differ by some nanoseconds.
+//! So A can turn out smaller than what was charged; charges are signed, and the next one makes up.
 //!
 //! Imports nothing but atomics: the caller reads the clock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
-use portable_atomic::AtomicU128;
+use crate::buffer::primitive::{AtomicBool, AtomicU64, AtomicU128, Ordering};
 
 /// Counts forks: waiters of the parent do not exist in the child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -65,12 +65,9 @@ impl State {
 }
 
 impl Ledger {
-    pub(crate) const fn new() -> Self {
-        Self {
-            state: AtomicU128::new(0),
-            charged: AtomicU64::new(0),
-            unsettled: AtomicBool::new(false),
-        }
+    /// Makes a ledger of a zero, a zero and a false.
+    pub(crate) const fn new(state: AtomicU128, charged: AtomicU64, unsettled: AtomicBool) -> Self {
+        Self { state, charged, unsettled }
     }
 
     /// Returns whether nobody waits and all is charged: the one load of an unlock that nobody
@@ -125,47 +122,70 @@ impl Ledger {
 
     /// Returns by how many waiter-nanoseconds A has grown since the last charge, and charges them to
     /// the caller.
-    pub(crate) fn charge(&self, now: u64) -> u64 {
-        self.unsettled.store(false, Ordering::SeqCst);
-        let state = State::unpack(self.state.load(Ordering::SeqCst));
-        if state.generation != GENERATION.load(Ordering::Relaxed) {
-            return 0;
+    ///
+    /// Negative when too much was charged before: a waiter whose end comes after a charge of a later
+    /// time, since it had read the clock before.
+    pub(crate) fn charge(&self, now: u64) -> i64 {
+        let mut charge = 0;
+        loop {
+            self.unsettled.store(false, Ordering::SeqCst);
+            let word = self.state.load(Ordering::SeqCst);
+            let state = State::unpack(word);
+            if state.generation != GENERATION.load(Ordering::Relaxed) {
+                return 0;
+            }
+            if state.waiters > 0 {
+                self.unsettled.store(true, Ordering::SeqCst);
+            }
+            let area = state.area(now);
+            // Several readers of an RwLock may charge at once: each takes what the last one left.
+            let charged = self.charged.load(Ordering::SeqCst);
+            let growth = area.wrapping_sub(charged).cast_signed();
+            if growth == 0 || (growth < 0 && state.waiters > 0) {
+                // Less than nothing while somebody waits is a clock behind another's: the next
+                // charge makes up for it.
+                return charge;
+            }
+            let exchanged =
+                self.charged.compare_exchange(charged, area, Ordering::SeqCst, Ordering::SeqCst);
+            if exchanged.is_ok() {
+                charge += growth;
+                // Giving back by a word that has changed meanwhile would undo another's charge.
+                if growth > 0 || self.state.load(Ordering::SeqCst) == word {
+                    return charge;
+                }
+            }
         }
-        if state.waiters > 0 {
-            self.unsettled.store(true, Ordering::SeqCst);
-        }
-        let area = state.area(now);
-        let growth = |charged: u64| area.wrapping_sub(charged).cast_signed();
-        // Several readers of an RwLock may charge at once: each takes what the last one left.
-        // Relaxed: the number stands for itself.
-        let charged = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
-            (growth(charged) > 0).then_some(area)
-        });
-        charged.map_or(0, |charged| growth(charged).cast_unsigned())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicI64;
+
     use super::*;
+
+    fn empty() -> Ledger {
+        Ledger::new(AtomicU128::new(0), AtomicU64::new(0), AtomicBool::new(false))
+    }
 
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
     fn a_queue_of_five_is_charged_as_it_was() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         let ms = 1_000_000;
         // Holders of 100 to 500 ms; four queue 1 ms apart, each takes the lock at once.
         for waiter in 1..=4 {
             ledger.enter(waiter * ms);
         }
         let mut now = 0;
-        let charges: Vec<u64> = (1..=5)
+        let charges: Vec<i64> = (1..=5)
             .map(|holder| {
                 now += holder * 100 * ms;
                 let charge = ledger.charge(now);
                 ledger.leave(now);
-                charge / ms
+                charge / ms.cast_signed()
             })
             .collect();
         // 4 × 100 less the 1 + 2 + 3 + 4 ms by which they came late.
@@ -174,14 +194,14 @@ mod tests {
 
     #[test]
     fn ten_thousand_waiters_for_a_day_do_not_wrap() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         let start = 40 * 86_400 * SECOND;
         let day = 86_400 * SECOND;
         for _ in 0..10_000 {
             ledger.enter(start);
         }
         assert_eq!(ledger.waiters(), 10_000);
-        assert_eq!(ledger.charge(start + day), 10_000 * day);
+        assert_eq!(ledger.charge(start + day), (10_000 * day).cast_signed());
         for _ in 0..10_000 {
             ledger.leave(start + day + 1);
         }
@@ -191,7 +211,7 @@ mod tests {
 
     #[test]
     fn growth_that_comes_out_negative_is_not_lost() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         ledger.enter(100);
         assert_eq!(ledger.charge(150), 50);
         // A core whose clock is behind.
@@ -201,8 +221,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_charged_too_much_is_given_back() {
+        let ledger = empty();
+        ledger.enter(100);
+        assert_eq!(ledger.charge(150), 50);
+        // It had read the clock before the charge.
+        ledger.leave(130);
+        assert_eq!(ledger.charge(160), -20);
+        assert!(ledger.is_settled());
+    }
+
+    #[test]
     fn a_waiter_makes_the_ledger_unsettled_until_it_is_charged() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         assert!(ledger.is_settled());
         ledger.enter(10);
         assert!(!ledger.is_settled());
@@ -216,7 +247,7 @@ mod tests {
 
     #[test]
     fn leaving_without_having_entered_changes_nothing() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         ledger.leave(10);
         assert_eq!((ledger.waiters(), ledger.charge(20)), (0, 0));
     }
@@ -224,10 +255,10 @@ mod tests {
     /// Waiters of many threads, charges of many threads: what is charged is what was waited.
     #[test]
     fn what_is_charged_is_what_was_waited() {
-        let ledger = Ledger::new();
+        let ledger = empty();
         let clock = AtomicU64::new(1);
         let now = || clock.fetch_add(1, Ordering::SeqCst);
-        let (waited, charged) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (waited, charged) = (AtomicI64::new(0), AtomicI64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -238,7 +269,7 @@ mod tests {
                         let end = now();
                         ledger.leave(end);
                         charged.fetch_add(charge, Ordering::Relaxed);
-                        waited.fetch_add(end - start, Ordering::Relaxed);
+                        waited.fetch_add((end - start).cast_signed(), Ordering::Relaxed);
                     }
                 });
             }

@@ -125,8 +125,8 @@ impl Prepared {
     }
 
     /// Adds what a holder is charged, as the rates decide. On the thread that made it.
-    pub(crate) fn add_charge(&self, thread: &Thread, nanoseconds: u64) {
-        if nanoseconds > 0
+    pub(crate) fn add_charge(&self, thread: &Thread, nanoseconds: i64) {
+        if nanoseconds != 0
             && let Some((count, sum)) = rates::charge(thread, nanoseconds)
         {
             self.add([count, sum, 0, 0]);

@@ -41,14 +41,17 @@ pub(crate) fn wait(thread: &Thread, nanoseconds: u64) -> Option<Weighted> {
 }
 
 /// Decides on a charge of that size; `thread` is whoever makes the random numbers.
-pub(crate) fn charge(thread: &Thread, nanoseconds: u64) -> Option<Weighted> {
+///
+/// A negative one gives back what was charged too much before, and counts as no event.
+pub(crate) fn charge(thread: &Thread, nanoseconds: i64) -> Option<Weighted> {
     let fraction = MUTEX_FRACTION.load(Ordering::Relaxed);
     let rate = if fraction == 0 { 0 } else { MUTEX_NS.load(Ordering::Relaxed) };
-    let (count, sum) = weigh(nanoseconds, rate, || thread.random())?;
+    let (count, sum) = weigh(nanoseconds.unsigned_abs(), rate, || thread.random())?;
+    let (count, sum) = if nanoseconds < 0 { (0, -sum) } else { (count, sum) };
     if fraction == 1 {
         return Some((count, sum));
     }
-    let chosen = thread.random() % u64::from(fraction) == 0;
+    let chosen = thread.random().is_multiple_of(u64::from(fraction));
     chosen.then(|| (count * i64::from(fraction), sum.saturating_mul(i64::from(fraction))))
 }
 

@@ -29,7 +29,7 @@ pub fn wait<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
         };
         let start = clock::now();
         let prepared = Prepared::new(header);
-        let outer = thread.wait.publish(Wait { since: start, row: prepared.row(), monitor: 0 });
+        let outer = thread.show(Some(Wait { since: start, row: prepared.row(), monitor: 0 }));
         Going { thread, start, prepared, outer }
     });
     body()
@@ -45,7 +45,7 @@ struct Going {
 
 impl Drop for Going {
     fn drop(&mut self) {
-        self.thread.wait.restore(self.outer);
+        self.thread.show(self.outer);
         let length = clock::now().saturating_sub(self.start);
         self.prepared.add_wait(self.thread, length);
     }

@@ -57,7 +57,7 @@ fn alive() -> impl Iterator<Item = &'static Thread> {
 }
 
 fn state(thread: &'static Thread, keys: &mut Keys) -> State {
-    let wait = thread.wait.read();
+    let wait = thread.wait();
     let row = wait.and_then(|wait| wait.row);
     let key = match row {
         Some(row) => keys.of_row(&row.header(), row),
@@ -82,7 +82,7 @@ fn holder(thread: &'static Thread, waiting: Waiting) -> Option<String> {
     if !matches!(waiting, Waiting::Mutex | Waiting::Read | Waiting::Write) {
         return None;
     }
-    let holder = thread.wait.holder()?;
+    let holder = thread.holder()?;
     let who = holder.thread.map(|thread| {
         let name = sys::thread_name(thread.owner_id()).unwrap_or_default();
         format!("thread {} {name}", thread.number()).trim_end().to_owned()

@@ -159,7 +159,7 @@ impl<'a> Pause<'a> {
         };
         // Of the lock that it will want again nobody can say now who holds it.
         let shown = Wait { since: start, row: wait.row(), monitor: 0 };
-        let outer = thread.wait.publish(shown);
+        let outer = thread.show(Some(shown));
         // SAFETY: `self` borrows the waiter and takes it out in `leave`, which both `end` and
         // `drop` call.
         unsafe { queue.list().push(waiter) };
@@ -184,7 +184,7 @@ impl<'a> Pause<'a> {
     /// Leaves the list, and the ledger if somebody entered this waiter into it. Returns when, and
     /// how long of the wait was for the lock.
     fn leave(&self, timed_out: bool) -> (u64, Option<u64>) {
-        self.thread.wait.restore(self.outer);
+        self.thread.show(self.outer);
         let mut list = self.queue.list();
         // SAFETY: pushed in `begin`.
         unsafe { list.remove(self.waiter, timed_out, clock::now) };

@@ -15,6 +15,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::buffer::primitive::{AtomicBool, AtomicU64, AtomicU128};
 use crate::buffer::record::{Header, Marker, Source, Waiting};
 use crate::buffer::thread::{self, Thread, Wait};
 use crate::capture::ledger::Ledger;
@@ -51,7 +52,7 @@ impl RefUnwindSafe for Monitor {}
 #[derive(Debug)]
 #[must_use = "a charge that is not recorded is lost"]
 pub(crate) struct Charge {
-    nanoseconds: u64,
+    nanoseconds: i64,
     header: Header,
 }
 
@@ -60,7 +61,7 @@ impl Monitor {
         Self {
             holder: AtomicPtr::new(ptr::null_mut()),
             site: AtomicPtr::new(ptr::null_mut()),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(AtomicU128::new(0), AtomicU64::new(0), AtomicBool::new(false)),
             name: Name(UnsafeCell::new(name)),
         }
     }
@@ -228,7 +229,7 @@ impl<'a> Contention<'a> {
         let [wait, handoff] =
             Prepared::together([monitor.waiter(waiting, site), monitor.handoff(waiting)]);
         let shown = Wait { since: start, row: wait.row(), monitor: ptr::from_ref(monitor).addr() };
-        let outer = thread.wait.publish(shown);
+        let outer = thread.show(Some(shown));
         Self { monitor, thread, start, wait, handoff, outer }
     }
 
@@ -243,7 +244,7 @@ impl<'a> Contention<'a> {
     }
 
     fn leave(&self) -> (u64, u64) {
-        self.thread.wait.restore(self.outer);
+        self.thread.show(self.outer);
         // The same instant must count on both sides, and a wait cannot be shorter than nothing.
         let end = clock::now().max(self.start);
         self.monitor.ledger.leave(end);

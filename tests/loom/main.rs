@@ -1,0 +1,35 @@
+//! Runs the lock-free protocols of profiler-core through every interleaving of their atomics.
+//!
+//! The files are the product's own; only `buffer::primitive` is another: loom's atomics for std's.
+//! `cargo run --release -p profiler-loom` runs all models, with a word only those that contain it.
+
+mod buffer;
+#[path = "../../profiler-core/src/capture/ledger.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+mod ledger;
+mod models;
+mod wide;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let (mut passed, mut failed) = (0, 0);
+    for (name, model) in models::ALL {
+        if name.contains(&wanted) {
+            let result = catch_unwind(|| {
+                let mut builder = loom::model::Builder::new();
+                // More switches find nothing new in protocols of two and three threads, and take
+                // hours.
+                builder.preemption_bound = Some(3);
+                builder.check(*model);
+            });
+            let word = if result.is_ok() { "ok" } else { "FAILED" };
+            println!("model {name} ... {word}");
+            *if result.is_ok() { &mut passed } else { &mut failed } += 1;
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
