@@ -1,7 +1,7 @@
-//! From a request that has found its resource to the response: no socket, no thread, no clock.
+//! From a request that has found its resource to the response: no socket and no thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -16,6 +16,10 @@ use crate::{index, symbol};
 /// How many requests may collect at one time, in the whole process. Each may hold a profile or two
 /// in memory; scrapers ask for five kinds, and people want to look as well.
 pub(crate) static COLLECTIONS: Bound = Bound::new(8);
+
+/// How long one request may look for names: all of a profile take less than a second, but a list of
+/// made-up addresses could take minutes.
+const SYMBOL_TIME: Duration = Duration::from_secs(10);
 
 /// Waiting, on behalf of a client who may go away.
 pub(crate) trait Pause {
@@ -57,7 +61,7 @@ fn answer(request: &Request, collections: &Bound, pause: &dyn Pause) -> Response
             } else {
                 request.query.as_bytes()
             };
-            ok(TEXT, symbol::answer(input, profiler_core::symbol))
+            ok(TEXT, symbol::answer(input, within(SYMBOL_TIME, profiler_core::symbol)))
         }),
         Resource::Profile(name) => profile(name, Query(&request.query), collections, pause),
     };
@@ -74,6 +78,15 @@ fn command_line() -> Vec<u8> {
     let arguments: Vec<_> =
         std::env::args_os().map(std::ffi::OsString::into_encoded_bytes).collect();
     arguments.join(&0)
+}
+
+/// Looks addresses up until the time is over; the rest stays without names.
+fn within(
+    time: Duration,
+    symbol: impl Fn(u64) -> Option<String>,
+) -> impl FnMut(u64) -> Option<String> {
+    let start = Instant::now();
+    move |address| if start.elapsed() < time { symbol(address) } else { None }
 }
 
 fn profile(

@@ -1,5 +1,6 @@
 //! `/symbol`: addresses in, mangled names out.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
 /// The longest address that is read, as in Go: the size of its reader's buffer.
@@ -8,21 +9,24 @@ const MAX_TOKEN: usize = 4096;
 /// Answers a list of addresses, separated by `+`.
 ///
 /// The names are the mangled ones: `go tool pprof` demangles them itself, and would take a Rust
-/// name that is already demangled for one of C++.
-pub(crate) fn answer(input: &[u8], symbol: impl Fn(u64) -> Option<String>) -> String {
+/// name that is already demangled for one of C++. Each address is looked up once and in ascending
+/// order, so that each library's symbols have to be read once only.
+pub(crate) fn answer(input: &[u8], mut symbol: impl FnMut(u64) -> Option<String>) -> String {
+    let tokens = || input.split(|&byte| byte == b'+').take_while(|it| it.len() < MAX_TOKEN);
+    let addresses: BTreeSet<_> = tokens().filter_map(address).collect();
+    let names: HashMap<_, _> =
+        addresses.into_iter().filter_map(|it| Some((it, symbol(it)?))).collect();
+
     // Tools only look whether the number is above 0.
     let mut text = String::from("num_symbols: 1\n");
-    for token in input.split(|&byte| byte == b'+') {
-        if token.len() >= MAX_TOKEN {
-            text.push_str("reading request: an address is too long\n");
-            break;
-        }
-        if let Some(address) = address(token)
-            && let Some(name) = symbol(address)
-        {
+    for address in tokens().filter_map(address) {
+        if let Some(name) = names.get(&address) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{address:#x} {name}");
         }
+    }
+    if input.split(|&byte| byte == b'+').any(|it| it.len() >= MAX_TOKEN) {
+        text.push_str("reading request: an address is too long\n");
     }
     text
 }
@@ -91,6 +95,17 @@ mod tests {
             &format!("3+{long}+4"),
             "0x3 _RNvCs_4shop_3\nreading request: an address is too long\n",
         );
+    }
+
+    #[test]
+    fn each_address_is_looked_up_once_and_in_order() {
+        let mut seen = Vec::new();
+        let text = answer(b"3+1+2+1+3", |address| {
+            seen.push(address);
+            (address != 2).then(|| format!("f{address}"))
+        });
+        assert_eq!(seen, [1, 2, 3]);
+        assert_eq!(text, "num_symbols: 1\n0x3 f3\n0x1 f1\n0x1 f1\n0x3 f3\n");
     }
 
     proptest! {

@@ -58,6 +58,11 @@ const STEPS: &[(&str, fn())] = &[
         assert_eq!(ask_service(Access::token("any"), None).as_u16(), 503);
         assert!(!profiler_core::stats().started);
     }),
+    ("started before, so its environment does not count", || {
+        profiler_core::start(profiler_core::Config::default()).unwrap();
+        open(serve("127.0.0.1:0"));
+        service(Access::already_protected()).unwrap();
+    }),
     ("refuses to serve", || println!("{}", serve("127.0.0.1:0").unwrap_err())),
     ("refuses to make a service", || {
         println!("{}", service(Access::already_protected()).unwrap_err());
@@ -85,12 +90,16 @@ fn main() {
     passes("the address is open, with the token sesame", &[open, ("PROFILER_TOKEN", "sesame")]);
     passes("the address is open, with the program's token", &[open]);
     passes("is disabled", &[("PROFILER_DISABLED", "1")]);
+    let started = "started before, so its environment does not count";
+    passes(started, &[("PROFILER_BLOCK_NS", "often")]);
     passes("is disabled", &[("PROFILER_DISABLED", "true"), ("PROFILER_TOKEN", "")]);
 
     let guard = "unless PROFILER_TOKEN or PROFILER_TOKEN_FILE is set";
     says("refuses to serve", &[open], &["PROFILER_ADDR", "0.0.0.0:0", guard]);
     says("protection elsewhere does not open the address", &[open], &["PROFILER_ADDR", guard]);
     for step in ["refuses to serve", "refuses to make a service"] {
+        let rate = ("PROFILER_BLOCK_NS", "often");
+        says(step, &[rate], &["PROFILER_BLOCK_NS", "often"]);
         let disabled = ("PROFILER_DISABLED", "maybe");
         says(step, &[disabled], &["PROFILER_DISABLED", "maybe", "0, 1, true or false"]);
         says(step, &[("PROFILER_TOKEN", "")], &["PROFILER_TOKEN", "at least one character"]);

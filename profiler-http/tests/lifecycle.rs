@@ -51,6 +51,17 @@ fn a_dropped_endpoint_runs_on() {
 }
 
 #[test]
+fn serving_starts_the_profiler_in_the_name_of_the_caller() {
+    in_own_process("serving_starts_the_profiler_in_the_name_of_the_caller", || {
+        serve("127.0.0.1:0").unwrap().shutdown();
+        let line = line!() - 1;
+        let error = profiler_core::start(profiler_core::Config::default()).unwrap_err();
+        let place = format!("{}:{line}:", file!());
+        assert!(error.to_string().contains(&place), "{error}");
+    });
+}
+
+#[test]
 fn a_port_in_use_is_an_error_that_says_what_to_do() {
     let _alone = alone();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();

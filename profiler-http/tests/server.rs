@@ -171,3 +171,17 @@ fn profiles_that_do_not_exist_yet_are_unknown() {
         }
     }
 }
+
+#[test]
+fn it_answers_while_the_applications_runtime_is_blocked() {
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let runtime = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // A task that waits as it should not: nothing else runs on this runtime.
+        runtime.block_on(async { blocked.recv() })
+    });
+    check("GET /debug/pprof/goroutine?debug=2", 200);
+    assert!(!runtime.is_finished());
+    unblock.send(()).unwrap();
+    runtime.join().unwrap().unwrap();
+}

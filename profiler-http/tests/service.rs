@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use common::alone;
+use common::{alone, body, exchange, header, request, status};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use profiler_http::{Access, Service, service};
@@ -122,6 +122,44 @@ fn axum_may_leave_the_prefix() {
     assert_eq!(status, StatusCode::OK);
     assert!(!body.contains("<script"), "{body}");
     assert_eq!(routed(router(), "/debug/pprof/symbol").1, "num_symbols: 1\n");
+}
+
+#[test]
+fn behind_a_real_server_it_looks_like_our_own() {
+    let _alone = alone();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let router = Router::new().nest_service("/debug/pprof", open());
+            let stopped = async { stopped.await.unwrap() };
+            axum::serve(listener, router).with_graceful_shutdown(stopped).await.unwrap();
+        });
+    });
+    let ask = |line: &str, more: &str| {
+        exchange(address, &request(line, &format!("Connection: close\r\n{more}")))
+    };
+
+    let get = ask("GET /debug/pprof/goroutine?debug=1", "");
+    assert_eq!(status(&get), 200);
+    assert_eq!(header(&get, "Content-Length"), body(&get).len().to_string());
+    let head = ask("HEAD /debug/pprof/symbol", "");
+    assert_eq!((status(&head), header(&head, "Content-Length"), body(&head)), (200, "15", ""));
+    let post = exchange(
+        address,
+        &(request("POST /debug/pprof/symbol", "Connection: close\r\nContent-Length: 3\r\n")
+            + "0x0"),
+    );
+    assert_eq!((status(&post), body(&post)), (200, "num_symbols: 1\n"));
+    let delta = ask("GET /debug/pprof/mutex?seconds=1", "");
+    assert_eq!(header(&delta, "Content-Disposition"), "attachment; filename=\"mutex-delta\"");
+
+    stop.send(()).unwrap();
+    server.join().unwrap();
 }
 
 /// A body that breaks off after its first part.

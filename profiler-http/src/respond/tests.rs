@@ -142,6 +142,13 @@ fn symbol_names_our_own_functions() {
 }
 
 #[test]
+fn names_are_looked_for_only_so_long() {
+    let name = |_| Some("f".to_owned());
+    assert_eq!(within(Duration::from_mins(10), name)(1), name(1));
+    assert_eq!(within(Duration::ZERO, name)(1), None);
+}
+
+#[test]
 fn errors_are_those_of_go() {
     let positive = r#"invalid value for "seconds" - must be a positive integer"#;
     failure("<script>scripty<script>", 404, "Unknown profile");
