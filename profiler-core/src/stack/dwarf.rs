@@ -65,10 +65,12 @@ impl Parser {
 
     /// Returns the rule at a return address, or nothing if no table covers it.
     pub(super) fn rule(&mut self, pc: u64) -> Option<Rule> {
-        if !self.tables.cover(pc) {
+        let returned = FrameAddress::from_return_address(pc)?;
+        // A call may be the last instruction of its module.
+        if !self.tables.cover(pc - 1) {
             return None;
         }
-        let rule = self.experiment(FrameAddress::from_return_address(pc)?, pc);
+        let rule = self.experiment(returned, pc);
         // In a gap of the tables framehop guesses: by the frame pointer after a call, otherwise
         // that the function has only just been entered. Asked both ways, it gives itself away.
         let interrupted = FrameAddress::from_instruction_pointer(pc - 1);

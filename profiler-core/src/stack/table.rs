@@ -61,7 +61,8 @@ impl Table {
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        for slot in &self.0 {
+        // Only what is used, so that pages never touched stay so.
+        for slot in self.0.iter().filter(|slot| slot.rule.load(Ordering::Relaxed) != 0) {
             slot.rule.store(0, Ordering::Relaxed);
             slot.check.store(0, Ordering::Relaxed);
         }

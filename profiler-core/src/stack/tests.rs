@@ -1,7 +1,9 @@
 //! The walker on the test program's own stacks, held against libgcc's unwinder.
 
-#![allow(unsafe_code, reason = "the oracle and the callbacks are C")]
+#![allow(unsafe_code, reason = "the oracle and the callbacks are C, and an allocator counts")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::panic::catch_unwind;
@@ -199,4 +201,77 @@ fn a_refresh_fits_on_the_stack_that_is_set_aside_for_it() {
         pool.with(|parser| parser.rule(sys::registers().pc)).flatten()
     });
     assert!(refresh.unwrap().join().unwrap().is_some());
+}
+
+thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
+
+/// Counts what each thread allocates.
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises; all memory is the system's.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[test]
+fn a_walk_allocates_nothing_even_where_nothing_is_known_yet() {
+    prepare();
+    let bounds = sys::stack_bounds().unwrap();
+    let mut frames = [0; FRAMES];
+    deep(50, &mut || {
+        RULES.clear();
+        let before = ALLOCATIONS.get();
+        let count = capture(bounds, &mut frames);
+        assert_eq!(ALLOCATIONS.get(), before);
+        assert!(count > 50);
+    });
+    let before = ALLOCATIONS.get();
+    drop(black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.get(), before + 1, "the allocator counts");
+}
+
+#[test]
+fn walks_go_on_while_libraries_come_and_go() {
+    #[inline(never)]
+    fn same_place(rounds: usize) {
+        let mut expected = Vec::new();
+        for _ in 0..rounds {
+            let got = captured();
+            // Short if all parsers were busy; never wrong.
+            if expected.len() < got.len() {
+                assert!(got.starts_with(&expected));
+                expected = got;
+            } else {
+                assert!(expected.starts_with(&got));
+            }
+        }
+        assert!(expected.len() > 2);
+    }
+    prepare();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| deep(20, &mut || same_place(20_000)));
+        }
+        for _ in 0..50 {
+            // SAFETY: the library runs nothing when it is loaded.
+            let library = unsafe { libc::dlopen(c"libutil.so.1".as_ptr(), libc::RTLD_NOW) };
+            assert!(!library.is_null());
+            refresh();
+            // SAFETY: the handle is open and not used again.
+            unsafe { libc::dlclose(library) };
+            refresh();
+        }
+    });
 }

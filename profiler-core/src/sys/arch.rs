@@ -125,12 +125,15 @@ pub(crate) fn cycle_counter() -> u64 {
 /// Returns whether the processor promises one speed in every power state.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn counter_is_invariant() -> bool {
-    use std::arch::x86_64::__cpuid;
+    #[allow(unused_unsafe, reason = "unsafe before Rust 1.94")]
+    fn leaf(number: u32) -> std::arch::x86_64::CpuidResult {
+        // SAFETY: every x86_64 processor has the instruction.
+        unsafe { std::arch::x86_64::__cpuid(number) }
+    }
 
     const POWER_MANAGEMENT: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
-    __cpuid(0x8000_0000).eax >= POWER_MANAGEMENT
-        && __cpuid(POWER_MANAGEMENT).edx & INVARIANT_TSC != 0
+    leaf(0x8000_0000).eax >= POWER_MANAGEMENT && leaf(POWER_MANAGEMENT).edx & INVARIANT_TSC != 0
 }
 
 /// The architecture promises it.

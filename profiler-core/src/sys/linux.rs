@@ -145,7 +145,7 @@ fn read_memory_file(address: usize, into: &mut [u8]) -> bool {
     }
     let read = match i64::try_from(address) {
         // SAFETY: the file is open and the slice is live and exclusive; the kernel checks the rest.
-        Ok(offset) => unsafe { libc::pread64(file, into.as_mut_ptr().cast(), into.len(), offset) },
+        Ok(offset) => unsafe { libc::pread(file, into.as_mut_ptr().cast(), into.len(), offset) },
         Err(_) => -1,
     };
     // SAFETY: opened above and used by nobody else.
