@@ -86,17 +86,6 @@ impl Rule {
         at: Registers,
         word: impl Fn(u64) -> Option<u64>,
     ) -> Option<Registers> {
-        // PERF: with constants for the usual case, its loads do not wait for the rule: a walk by
-        // frame pointers takes a third of the time.
-        if self == Self::BY_FRAME_POINTER {
-            Self::BY_FRAME_POINTER.step_any(at, word)
-        } else {
-            self.step_any(at, word)
-        }
-    }
-
-    #[inline(always)]
-    fn step_any(self, at: Registers, word: impl Fn(u64) -> Option<u64>) -> Option<Registers> {
         let base = match self.0 & 3 {
             FROM_STACK_POINTER => at.sp,
             FROM_FRAME_POINTER => at.fp,
