@@ -9,7 +9,7 @@ mod future;
 #[cfg(feature = "tracing")]
 pub(crate) mod layer;
 pub(crate) mod ledger;
-pub mod lock;
+pub(crate) mod lock;
 pub(crate) mod rates;
 pub(crate) mod scope;
 pub(crate) mod wait;

@@ -36,7 +36,7 @@ pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 /// A condition variable, as `parking_lot`'s; see there. It works with [`Mutex`].
 ///
 /// A wait is recorded as two, under the name of the mutex: until the notification, and from then
-/// until the mutex is held again. On 64-bit Linux it takes 56 bytes.
+/// until the mutex is held again. On 64-bit Linux it takes 48 bytes.
 pub type Condvar = lock_api::Condvar<RawCondvar>;
 
 /// A readers-writer lock, as `parking_lot`'s; see there and at [`lock_api::RwLock`].
