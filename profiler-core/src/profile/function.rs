@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::trim::Owner;
+
 /// A function as profiles show it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Function {
@@ -15,6 +17,8 @@ pub(crate) struct Function {
     pub(crate) system_name: Box<str>,
     /// The source file, absolute where debug information tells; may be empty.
     pub(crate) file: Box<str>,
+    /// Told by the name, once: every stack is asked for its frames' owners at every reading.
+    pub(crate) owner: Owner,
 }
 
 /// A place in a function; several when calls were inlined.
@@ -51,12 +55,17 @@ impl Function {
             qualify(raw, file)
         };
         let system_name = if is_mangled(raw) && *name != *raw { raw } else { "" };
-        Self { name: name.into(), system_name: system_name.into(), file: file.into() }
+        Self { system_name: system_name.into(), ..Self::named(&name, file) }
     }
 
     /// Makes a function that is known by its own name only.
     pub(crate) fn named(name: &str, file: &str) -> Self {
-        Self { name: name.into(), system_name: Box::default(), file: file.into() }
+        Self {
+            name: name.into(),
+            system_name: Box::default(),
+            file: file.into(),
+            owner: Owner::of(name),
+        }
     }
 
     /// Returns roughly how many bytes it holds.
@@ -150,6 +159,14 @@ mod tests {
             let function = Function::new(raw, "/src/a.rs");
             assert_eq!(&*function.name, name);
             assert_eq!(&*function.system_name, raw);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_makes_a_function(raw in "(_R|_ZN)?\\PC{0,30}", file in "\\PC{0,20}(/src/)?\\PC{0,9}(.rs)?") {
+            let function = Function::new(&raw, &file);
+            proptest::prop_assert!(function.name != function.system_name || raw.is_empty());
         }
     }
 

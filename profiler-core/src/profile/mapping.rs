@@ -210,6 +210,17 @@ ffffffffff600000-ffffffffff601000 r-xp 00000090 00:00 0                  [vsysca
         assert_eq!(mappings.find(0x5800), Some(1));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(maps in "([0-9a-f]{0,3}-[0-9a-f]{0,3} r-xp [0-9a-f]{0,2} 0 0 /a\n|\\PC{0,20}\n){0,5}", address: u64) {
+            let mappings = Mappings::parse(&maps, "/a");
+            if let Some(position) = mappings.find(address % 0x1000) {
+                let mapping = &mappings.list()[position];
+                proptest::prop_assert!((mapping.start..mapping.end).contains(&(address % 0x1000)));
+            }
+        }
+    }
+
     #[test]
     fn lines_that_are_not_understood_are_left_out() {
         check("", "", &[]);

@@ -29,12 +29,13 @@ const ROOTS: &[&str] =
     &["_start", "__clone", "__clone3", "clone", "clone3", "start_thread", "thread_start"];
 
 /// Whose function it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
     /// The profiler's or a lock's.
     Profiler,
     /// The standard library's: the profiler's between two of its functions, else the user's.
     Library,
+    #[default]
     User,
 }
 
@@ -50,12 +51,12 @@ pub(crate) struct Cut {
 /// Finds where the user's part of a stack begins, given the lines of each location, leaf first.
 /// Nothing is cut if nothing would remain.
 pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
-    cut_by(stack.map(|lines| lines.iter().map(|line| &*line.function.name)))
+    cut_by(stack.map(|lines| lines.iter().map(|line| line.function.owner)))
 }
 
-fn cut_by<'a, Lines>(stack: impl Iterator<Item = Lines>) -> Cut
+fn cut_by<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
 where
-    Lines: ExactSizeIterator<Item = &'a str>,
+    Lines: ExactSizeIterator<Item = Owner>,
 {
     // Behind the profiler's last function; and behind its first run, with nothing in between.
     let (mut own, mut run, mut running) = (Cut::default(), Cut::default(), true);
@@ -64,8 +65,8 @@ where
         if count == 0 {
             return own;
         }
-        for (position, name) in lines.enumerate() {
-            match owner(name) {
+        for (position, owner) in lines.enumerate() {
+            match owner {
                 Owner::User => return own,
                 Owner::Library => running = false,
                 Owner::Profiler => {
@@ -131,23 +132,25 @@ pub(crate) fn without_root(
     named.unwrap_or(all)
 }
 
-/// Tells whose function it is by its demangled name.
-fn owner(name: &str) -> Owner {
-    let Some(qualified) = name.strip_prefix('<') else {
-        return owner_of_path(name).unwrap_or(Owner::User);
-    };
-    let (self_type, interface, method) = split_qualified(qualified);
-    if interface.starts_with("core::ops::function::Fn") && method.starts_with("::call") {
-        // A shim: what it calls has a frame of its own.
-        return Owner::Profiler;
+impl Owner {
+    /// Tells whose function it is by its demangled name.
+    pub(crate) fn of(name: &str) -> Self {
+        let Some(qualified) = name.strip_prefix('<') else {
+            return owner_of_path(name).unwrap_or(Self::User);
+        };
+        let (self_type, interface, method) = split_qualified(qualified);
+        if interface.starts_with("core::ops::function::Fn") && method.starts_with("::call") {
+            // A shim: what it calls has a frame of its own.
+            return Self::Profiler;
+        }
+        let interface = owner_of_path(interface);
+        if interface == Some(Self::User) {
+            // Somebody's extension of our types is theirs.
+            return Self::User;
+        }
+        // A blanket implementation, for a type that is only a letter, belongs to the trait.
+        owner_of_path(plain_type(self_type)).or(interface).unwrap_or(Self::User)
     }
-    let interface = owner_of_path(interface);
-    if interface == Some(Owner::User) {
-        // Somebody's extension of our types is theirs.
-        return Owner::User;
-    }
-    // A blanket implementation, for a type that is only a letter, belongs to the trait.
-    owner_of_path(plain_type(self_type)).or(interface).unwrap_or(Owner::User)
 }
 
 /// Tells whose path it is by its crate; nothing if it is no path: a type parameter, a primitive.
@@ -207,7 +210,7 @@ mod tests {
             .iter()
             .map(|location| location.split(" | ").filter(|name| *name != "-").collect())
             .collect();
-        let cut = cut_by(lines.iter().map(|lines| lines.iter().copied()));
+        let cut = cut_by(lines.iter().map(|lines| lines.iter().map(|name| Owner::of(name))));
         let shown: Vec<String> = lines
             .iter()
             .enumerate()
@@ -368,6 +371,13 @@ mod tests {
             (&[], 0),
         ] {
             assert_eq!(without_root(stack.iter().copied()), left, "{stack:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_has_an_owner(name in "[<>a-z:& -]{0,30}|\\PC{0,20}") {
+            let _ = Owner::of(&name);
         }
     }
 
