@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::Profile;
+use super::{Location, Profile};
 
 /// One function of [`Profile::top`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,18 +24,28 @@ impl Profile {
     #[must_use]
     pub fn top(&self, most: usize) -> Vec<TopEntry> {
         let mut entries: Vec<TopEntry> = Vec::new();
-        let mut ids: FxHashMap<Name<'_>, usize> = FxHashMap::default();
-        // The last sample that counted for an entry.
-        let mut counted: Vec<usize> = Vec::new();
-        for (number, sample) in self.samples().enumerate() {
-            let Some(&value) = sample.values().last() else { continue };
-            for (depth, frame) in sample.frames().enumerate() {
-                let name = frame.function.map_or(Name::Address(frame.address), Name::Function);
-                let id = *ids.entry(name).or_insert_with(|| {
-                    entries.push(TopEntry { name: name.to_string(), flat: 0, cum: 0 });
-                    counted.push(usize::MAX);
-                    entries.len() - 1
+        let mut known: FxHashMap<Name<'_>, usize> = FxHashMap::default();
+        // By location, so that a name is looked up once and not for each stack that holds it.
+        let of_locations: Vec<Box<[usize]>> = self
+            .locations
+            .iter()
+            .map(|location| {
+                let ids = names(location).map(|name| {
+                    *known.entry(name).or_insert_with(|| {
+                        entries.push(TopEntry { name: name.to_string(), flat: 0, cum: 0 });
+                        entries.len() - 1
+                    })
                 });
+                ids.collect()
+            })
+            .collect();
+        let column = self.columns().saturating_sub(1);
+        // The last sample that counted for an entry.
+        let mut counted = vec![usize::MAX; entries.len()];
+        for (number, sample) in self.samples.iter().enumerate() {
+            let value = sample.values[column];
+            let frames = sample.stack.iter().flat_map(|&id| &of_locations[id as usize]);
+            for (depth, &id) in frames.enumerate() {
                 if depth == 0 {
                     entries[id].flat = entries[id].flat.saturating_add(value);
                 }
@@ -49,6 +59,13 @@ impl Profile {
         entries.truncate(most);
         entries
     }
+}
+
+/// What the frames of a location go by, innermost first.
+fn names(location: &Location) -> impl Iterator<Item = Name<'_>> {
+    let lines = location.lines();
+    let unnamed = lines.is_empty().then_some(Name::Address(location.address));
+    lines.iter().map(|line| Name::Function(&line.function.name)).chain(unnamed)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
