@@ -24,9 +24,9 @@ const MAX_ANSWERING: usize = 16;
 /// Connections of every sort, also those that are refused or take their leave; further ones are
 /// closed without a word.
 const MAX_CONNECTIONS: usize = 32;
-/// The stack of each thread. Only what is touched is ever used; demangling and debug information
-/// may nest.
-pub(crate) const STACK_SIZE: usize = 1 << 20;
+/// The stack of each thread, as std gives it: demangling and debug information may nest deeply, and
+/// only what is touched is ever in memory.
+pub(crate) const STACK_SIZE: usize = 2 << 20;
 /// The name of each thread; Linux keeps 15 bytes.
 pub(crate) const THREAD_NAME: &str = "profiler-http";
 
