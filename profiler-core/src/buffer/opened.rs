@@ -6,6 +6,7 @@
 use std::cell::Cell;
 
 use super::tree::Node;
+use crate::callsite::CallSite;
 
 /// Spans kept; deeper ones are not put on the span stack.
 const CAPACITY: usize = 32;
@@ -23,6 +24,23 @@ pub(crate) struct Open {
     pub(crate) node: Option<&'static Node>,
 }
 
+impl Open {
+    const NONE: Self = Self { layer: LEFT, id: 0, node: None };
+
+    #[inline]
+    const fn is(self, layer: u32, id: u64) -> bool {
+        self.id == id && self.layer == layer
+    }
+}
+
+/// A span that was created and not entered so far.
+#[derive(Debug, Clone, Copy)]
+struct Created {
+    layer: u32,
+    id: u64,
+    site: &'static CallSite,
+}
+
 /// The entered spans of one thread, in the order of entering. The owner's alone.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -33,7 +51,9 @@ pub(crate) struct Opened {
     left: Cell<usize>,
     /// Counts until closed spans are looked for.
     entries_seen: Cell<u8>,
-    entries: [Cell<Option<Open>>; CAPACITY],
+    /// The span that the thread created last: most are entered at once.
+    created: Cell<Option<Created>>,
+    entries: [Cell<Open>; CAPACITY],
 }
 
 /// What a poll found.
@@ -50,7 +70,8 @@ impl Opened {
             floor: Cell::new(0),
             left: Cell::new(0),
             entries_seen: Cell::new(0),
-            entries: [const { Cell::new(None) }; CAPACITY],
+            created: Cell::new(None),
+            entries: [const { Cell::new(Open::NONE) }; CAPACITY],
         }
     }
 
@@ -58,20 +79,44 @@ impl Opened {
         self.length.set(0);
         self.floor.set(0);
         self.left.set(0);
+        self.created.set(None);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length.get() == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.length.get() == CAPACITY
     }
 
     /// Returns whether it is time to look for spans that another thread has closed: when the room is
     /// used up, and from time to time.
     #[inline]
     pub(crate) fn wants_purge(&self) -> bool {
-        let length = self.length.get();
         let seen = self.entries_seen.get().wrapping_add(1);
         self.entries_seen.set(seen);
-        length == CAPACITY || seen == 0 && length > 0
+        seen == 0 || self.is_full()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.length.get() == CAPACITY
+    /// Notes the span that was created last.
+    #[inline]
+    pub(crate) fn created(&self, layer: u32, id: u64, site: &'static CallSite) {
+        self.created.set(Some(Created { layer, id, site }));
+    }
+
+    /// Forgets the span that was created last.
+    #[inline]
+    pub(crate) fn forget_created(&self) {
+        self.created.set(None);
+    }
+
+    /// Returns the call site of a span if it was created last and has not been entered.
+    #[inline]
+    pub(crate) fn take_created(&self, layer: u32, id: u64) -> Option<&'static CallSite> {
+        let created = self.created.get().filter(|it| it.id == id && it.layer == layer)?;
+        self.created.set(None);
+        Some(created.site)
     }
 
     /// Adds an entry, unless there is no room.
@@ -79,40 +124,40 @@ impl Opened {
     pub(crate) fn push(&self, open: Open) {
         let length = self.length.get();
         if let Some(entry) = self.entries.get(length) {
-            entry.set(Some(open));
+            entry.set(open);
             self.length.set(length + 1);
         }
     }
 
     /// Returns the innermost entry of that span.
-    #[inline]
     pub(crate) fn find(&self, layer: u32, id: u64) -> Option<Open> {
-        self.iter().map(|(_, open)| open).find(|open| open.layer == layer && open.id == id)
+        self.iter().map(|(_, open)| open).find(|open| open.is(layer, id))
     }
 
     /// Removes the innermost entry of that span.
     #[inline]
     pub(crate) fn remove(&self, layer: u32, id: u64) -> Option<Open> {
-        self.remove_first(|open| open.layer == layer && open.id == id)
+        let last = self.length.get().checked_sub(1)?;
+        match self.entries.get(last).map(Cell::get) {
+            Some(open) if open.is(layer, id) && last >= self.floor.get() => {
+                self.length.set(last);
+                Some(open)
+            }
+            _ => self.remove_first(|open| open.is(layer, id)),
+        }
     }
 
     /// Removes the innermost entry of which the condition holds.
-    #[inline]
+    #[cold]
     pub(crate) fn remove_first(&self, condition: impl Fn(Open) -> bool) -> Option<Open> {
         let (position, open) = self.iter().find(|&(_, open)| condition(open))?;
-        let last = self.length.get() - 1;
-        if position == last && position >= self.floor.get() {
-            self.length.set(last);
-        } else {
-            self.remove_below(position, open);
-        }
+        self.remove_at(position, open);
         Some(open)
     }
 
-    #[cold]
-    fn remove_below(&self, position: usize, open: Open) {
+    fn remove_at(&self, position: usize, open: Open) {
         if position < self.floor.get() {
-            self.entries[position].set(Some(Open { layer: LEFT, ..open }));
+            self.entries[position].set(Open { layer: LEFT, ..open });
             self.left.set(self.left.get() + 1);
             return;
         }
@@ -147,8 +192,8 @@ impl Opened {
         let (mut kept, mut marked) = (0, 0);
         for index in 0..self.length.get() {
             let entry = self.entries[index].get();
-            if let Some(open) = entry.filter(|open| open.layer == LEFT) {
-                left(open);
+            if entry.layer == LEFT {
+                left(entry);
                 if index >= self.floor.get() {
                     continue;
                 }
@@ -164,11 +209,8 @@ impl Opened {
     /// Returns positions and entries, the innermost first, without those that are marked.
     #[inline]
     fn iter(&self) -> impl Iterator<Item = (usize, Open)> {
-        let entries = self.entries.get(..self.length.get()).unwrap_or_default();
-        let entries = entries.iter().enumerate().rev();
-        entries
-            .filter_map(|(index, entry)| Some((index, entry.get()?)))
-            .filter(|(_, open)| open.layer != LEFT)
+        let entries = self.entries.iter().take(self.length.get()).enumerate().rev();
+        entries.map(|(index, entry)| (index, entry.get())).filter(|(_, open)| open.layer != LEFT)
     }
 }
 

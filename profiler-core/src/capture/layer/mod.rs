@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tracing_core::span::{Attributes, Id};
 use tracing_core::subscriber::Interest;
 use tracing_core::{Event, LevelFilter, Metadata, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::buffer::opened::Open;
 use crate::buffer::thread::Thread;
@@ -124,23 +124,31 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     // Relaxed: unique by the addition.
-    let number = LAYERS.fetch_add(1, Ordering::Relaxed) + 1;
-    SpanLayer { filtered: Filtered::new(Calls, Wanted(options)), number }
+    let layer = LAYERS.fetch_add(1, Ordering::Relaxed) + 1;
+    let calls = Calls { layer, is_registry: false };
+    SpanLayer { filtered: Filtered::new(calls, Wanted(options)), number: layer }
 }
 
-/// Counts calls; behind the filter.
+/// What is behind the filter: counts calls.
 #[derive(Debug)]
-struct Calls;
+struct Calls {
+    layer: u32,
+    /// Whether the thread that creates a span is the only one that may give its number again, as
+    /// long as it lives. That is so in tracing-subscriber's registry.
+    is_registry: bool,
+}
 
 impl<S: Subscriber> Layer<S> for Calls {
-    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        if let Some(thread) = capture::thread() {
-            let site = site::of(attributes.metadata());
-            let current = thread.node();
-            let parent = if attributes.is_root() { thread.tree().root() } else { current };
-            if !is_frame_of(current, site) {
-                scope::count(thread, parent, site);
-            }
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        let Some(thread) = capture::thread() else { return };
+        let site = site::of(attributes.metadata());
+        if self.is_registry {
+            thread.opened.created(self.layer, id.into_u64(), site);
+        }
+        let current = thread.node();
+        let parent = if attributes.is_root() { thread.tree().root() } else { current };
+        if !is_frame_of(current, site) {
+            scope::count(thread, parent, site);
         }
     }
 }
@@ -182,7 +190,6 @@ where
     }
 
     /// Returns whether this thread has entered the span and not left it.
-    #[inline]
     fn is_entered(&self, thread: &'static Thread, id: u64, site: &'static CallSite) -> bool {
         let Some(open) = thread.opened.find(self.number, id) else { return false };
         if open.node.is_none_or(|node| node.site() == Some(site)) {
@@ -195,15 +202,16 @@ where
         false
     }
 
-    /// Leaves spans that another thread has closed.
+    /// Leaves spans that another thread has closed; false if there is no room nevertheless.
     #[cold]
     #[inline(never)]
-    fn purge(&self, thread: &'static Thread, context: &Context<'_, S>) {
+    fn purge(&self, thread: &'static Thread, context: &Context<'_, S>) -> bool {
         let is_closed =
             |open: Open| open.layer == self.number && !context.exists(&Id::from_u64(open.id));
         while let Some(open) = thread.opened.remove_first(is_closed) {
             leave(thread, open);
         }
+        !thread.opened.is_full()
     }
 }
 
@@ -224,6 +232,8 @@ where
 {
     fn on_layer(&mut self, subscriber: &mut S) {
         self.filtered.on_layer(subscriber);
+        let subscriber: &dyn Subscriber = subscriber;
+        self.filtered.inner_mut().is_registry = subscriber.is::<Registry>();
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -243,6 +253,10 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        // Also by a span that the filter hides: its number may be the one noted.
+        if let Some(thread) = capture::thread() {
+            thread.opened.forget_created();
+        }
         self.filtered.on_new_span(attributes, id, context);
     }
 
@@ -252,18 +266,23 @@ where
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
         let Some(thread) = capture::thread() else { return };
-        let Some(site) = self.site(id, &context) else { return };
         let opened = &thread.opened;
-        if opened.wants_purge() {
-            self.purge(thread, &context);
-            if opened.is_full() {
-                return;
-            }
+        if opened.wants_purge() && !self.purge(thread, &context) {
+            return;
         }
-        let (layer, id) = (self.number, id.into_u64());
-        let is_here = self.is_entered(thread, id, site) || is_frame_of(thread.node(), site);
-        let node = if is_here { None } else { scope::push_on(thread, site, false) };
-        opened.push(Open { layer, id, node });
+        let (layer, number) = (self.number, id.into_u64());
+        // PERF: a span that was just created, as most are, needs no look-up.
+        let site = match opened.take_created(layer, number) {
+            Some(site) => Some(site),
+            None => match self.site(id, &context) {
+                Some(site) if self.is_entered(thread, number, site) => None,
+                Some(site) => Some(site),
+                None => return,
+            },
+        };
+        let site = site.filter(|site| !is_frame_of(thread.node(), site));
+        let node = site.and_then(|site| scope::push_on(thread, site, false));
+        opened.push(Open { layer, id: number, node });
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
@@ -274,7 +293,9 @@ where
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let Some(thread) = capture::thread() else { return };
+        let Some(thread) = capture::thread().filter(|thread| !thread.opened.is_empty()) else {
+            return;
+        };
         // A guard was forgotten, or left on another thread.
         while let Some(open) = thread.opened.remove(self.number, id.into_u64()) {
             leave(thread, open);
