@@ -10,7 +10,7 @@ use profiler_core::{Kind, Profile, Unavailable, View};
 use crate::bound::{Bound, Place};
 use crate::params::{Params, Query};
 use crate::path::{Resource, Route};
-use crate::response::{HTML, Response, TEXT, attachment, error, ok};
+use crate::response::{Content, Response, attachment, error, ok};
 use crate::{index, symbol};
 
 /// How many requests may collect at one time, in the whole process. Each may hold a profile or two
@@ -53,15 +53,15 @@ pub(crate) fn respond(request: &Request, collections: &Bound, pause: &dyn Pause)
 
 fn answer(request: &Request, collections: &Bound, pause: &dyn Pause) -> Response {
     let answer = match &request.route.resource {
-        Resource::Index => return ok(HTML, page(request.route.stripped)),
-        Resource::Cmdline => return ok(TEXT, command_line()),
+        Resource::Index => return ok(Content::Html, page(request.route.stripped)),
+        Resource::Cmdline => return ok(Content::Text, command_line()),
         Resource::Symbol => collecting(collections).map(|_place| {
             let input = if request.method == Method::POST {
                 request.body.as_ref()
             } else {
                 request.query.as_bytes()
             };
-            ok(TEXT, symbol::answer(input, within(SYMBOL_TIME, profiler_core::symbol)))
+            ok(Content::Text, symbol::answer(input, within(SYMBOL_TIME, profiler_core::symbol)))
         }),
         Resource::Profile(name) => profile(name, Query(&request.query), collections, pause),
     };
@@ -109,14 +109,15 @@ fn profile(
         return Ok(attachment(&format!("{name}-delta"), binary(&difference)?));
     }
     if kind == Kind::Goroutine && debug >= 2 {
-        return written(|body| profiler_core::write_threads(body)).map(|body| ok(TEXT, body));
+        return written(|body| profiler_core::write_threads(body))
+            .map(|body| ok(Content::Text, body));
     }
     let profile = collect(kind, view)?;
     match debug {
         0 => Ok(attachment(name, binary(&profile)?)),
-        1.. => written(|body| profile.write_text(body)).map(|body| ok(TEXT, body)),
+        1.. => written(|body| profile.write_text(body)).map(|body| ok(Content::Text, body)),
         // Odd, but what Go does: the binary form, said to be text.
-        _ => Ok(ok(TEXT, binary(&profile)?)),
+        _ => Ok(ok(Content::Text, binary(&profile)?)),
     }
 }
 

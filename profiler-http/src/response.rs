@@ -11,31 +11,42 @@ use crate::percent::encode_non_ascii;
 
 pub(crate) type Response = http::Response<Bytes>;
 
-/// Marks an error as ours: `go tool pprof` shows the body only where it stands.
-const X_GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
+/// What a body is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content {
+    Text,
+    Html,
+    Binary,
+}
 
-pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-pub(crate) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-pub(crate) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+impl Content {
+    const fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Html => "text/html; charset=utf-8",
+            Self::Binary => "application/octet-stream",
+        })
+    }
+}
 
 /// Returns a response with that body.
-pub(crate) fn with(status: StatusCode, content: HeaderValue, body: impl Into<Bytes>) -> Response {
+pub(crate) fn with(status: StatusCode, content: Content, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content);
+    headers.insert(CONTENT_TYPE, content.value());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
 /// Returns a success with that body.
-pub(crate) fn ok(content: HeaderValue, body: impl Into<Bytes>) -> Response {
+pub(crate) fn ok(content: Content, body: impl Into<Bytes>) -> Response {
     with(StatusCode::OK, content, body)
 }
 
 /// Returns a success that a browser saves under that name.
 pub(crate) fn attachment(name: &str, body: Vec<u8>) -> Response {
-    let mut response = ok(BINARY, body);
+    let mut response = ok(Content::Binary, body);
     // The name of a custom profile may hold what a header may not.
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(CONTENT_DISPOSITION, value);
@@ -46,13 +57,15 @@ pub(crate) fn attachment(name: &str, body: Vec<u8>) -> Response {
 /// Returns an error of the profiler's own, with a sentence that `go tool pprof` shows.
 pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     let mut response = plain(status, message);
-    response.headers_mut().insert(X_GO_PPROF, HeaderValue::from_static("1"));
+    // `go tool pprof` shows the body of an error only where this stands.
+    let mark = HeaderName::from_static("x-go-pprof");
+    response.headers_mut().insert(mark, HeaderValue::from_static("1"));
     response
 }
 
 /// Returns an error of the way to the profiler, as Go's own routing gives it.
 pub(crate) fn plain(status: StatusCode, message: &str) -> Response {
-    with(status, TEXT, format!("{message}\n"))
+    with(status, Content::Text, format!("{message}\n"))
 }
 
 /// Returns the answer to a method that the path does not take.
@@ -68,7 +81,7 @@ pub(crate) fn redirect(target: &str, method: &Method) -> Response {
     let page = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape_html(&target));
     // Go writes the little page for GET only.
     let body = if method == Method::GET { page } else { String::new() };
-    let mut response = with(StatusCode::TEMPORARY_REDIRECT, HTML, body);
+    let mut response = with(StatusCode::TEMPORARY_REDIRECT, Content::Html, body);
     // Only printable ASCII is left, so this is always a header.
     if let Ok(value) = HeaderValue::from_str(&target) {
         response.headers_mut().insert(LOCATION, value);
@@ -111,7 +124,7 @@ mod tests {
         assert!(marked(error(StatusCode::NOT_FOUND, "Unknown profile")));
         assert!(!marked(plain(StatusCode::NOT_FOUND, "404 page not found")));
         assert!(!marked(method_not_allowed("GET, HEAD")));
-        assert!(!marked(ok(TEXT, "")));
+        assert!(!marked(ok(Content::Text, "")));
     }
 
     #[test]
@@ -123,7 +136,7 @@ mod tests {
 
     #[test]
     fn head_keeps_the_length_and_drops_the_body() {
-        let response = finish(ok(TEXT, "four"), &Method::HEAD);
+        let response = finish(ok(Content::Text, "four"), &Method::HEAD);
         assert_eq!(response.headers()[CONTENT_LENGTH], "4");
         assert!(response.body().is_empty());
     }
