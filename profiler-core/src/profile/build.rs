@@ -396,23 +396,4 @@ mod tests {
         );
         check(Kind::Block, NATIVE, rows, &["4 50000103: shop::order tenant=a"]);
     }
-
-    #[test]
-    fn addresses_of_this_program_get_names_files_and_lines() {
-        #[inline(never)]
-        fn here() -> u32 {
-            std::hint::black_box(line!())
-        }
-        let address = here as *const () as u64 + 1;
-        let resolver = Mutex::new(Resolver::new(1 << 20));
-        let rows = Rows::from([(native(&[address]), sums(1, 100))]);
-        let profile = build(reading(Kind::Block, NATIVE), &rows, &resolver);
-        let frame = profile.samples().next().unwrap().frames().last().unwrap();
-        let name = "addresses_of_this_program_get_names_files_and_lines::here";
-        assert!(frame.function.unwrap().ends_with(name), "{frame:?}");
-        assert!(frame.file.starts_with('/') && frame.file.ends_with("profile/build.rs"));
-        assert!((here() - 2..=here()).contains(&frame.line), "{frame:?}");
-        let function = &profile.locations()[0].lines()[0].function;
-        assert!(function.system_name.starts_with('_'), "{function:?}");
-    }
 }

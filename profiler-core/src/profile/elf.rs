@@ -175,6 +175,12 @@ impl<R: Read + Seek> SymbolTable<R> {
         Some((self.name(symbol.name)?, offset))
     }
 
+    /// Returns how many functions it has.
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.symbols.len()
+    }
+
     fn name(&mut self, at: u32) -> Option<String> {
         let at = u64::from(at);
         let left = self.names.size.checked_sub(at)?;
@@ -252,7 +258,6 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::io::Cursor;
 
     use proptest::prelude::*;
@@ -357,14 +362,6 @@ mod tests {
             file.resize(64, 0);
             assert!(Elf::new(Cursor::new(file)).is_err());
         }
-    }
-
-    #[test]
-    fn this_program_is_understood() {
-        let file = || File::open(std::env::current_exe().unwrap()).unwrap();
-        assert!(!Elf::new(file()).unwrap().segments().unwrap().is_empty());
-        let table = Elf::new(file()).unwrap().symbols().unwrap();
-        assert!(table.symbols.len() > 1000);
     }
 
     proptest! {

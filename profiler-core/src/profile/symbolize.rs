@@ -4,19 +4,16 @@
 //! at once: it takes tens of megabytes, the names that are kept a few. A reading that finds all
 //! addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
 
-use std::borrow::Cow;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::{Cache, CacheKey};
-use super::elf::{Elf, Segment, SymbolTable, address_at};
-use super::function::{Function, Line, Resolved, is_mangled};
+use super::elf::{SymbolTable, address_at};
+use super::function::Resolved;
 use super::mapping::{Mapping, Mappings};
+use super::module::Module;
+use super::source::Source;
 use crate::config::Symbols;
-
-/// The running program, also after its file was replaced.
-const PROGRAM: &str = "/proc/self/exe";
 
 /// What is known about the files in memory, and the names found before.
 #[derive(Debug)]
@@ -25,17 +22,6 @@ pub(crate) struct Resolver {
     cache: Cache,
     /// For single questions ([`Resolver::symbol_at`]), until the next profile is read.
     single: Option<Single>,
-}
-
-/// A file that is or was in memory.
-#[derive(Debug)]
-struct Module {
-    file: Box<str>,
-    inode: Box<str>,
-    /// Where it can be opened, if it can.
-    path: Option<PathBuf>,
-    build_id: Box<str>,
-    segments: Vec<Segment>,
 }
 
 #[derive(Debug)]
@@ -166,135 +152,26 @@ impl Resolver {
         let mapping = single.mappings.find(address)?;
         let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
         if single.table.as_ref().is_none_or(|(held, _)| *held != module) {
-            single.table = Some((module, symbol_table(&self.modules[module as usize])?));
+            single.table = Some((module, self.modules[module as usize].symbols()?));
         }
         let (_, table) = single.table.as_mut()?;
         table.find(address).map(|(name, _)| name)
     }
 }
 
-impl Module {
-    fn open(mapping: &Mapping) -> Self {
-        let by_range =
-            || format!("/proc/self/map_files/{:x}-{:x}", mapping.start, mapping.end).into();
-        let by_name = || PathBuf::from(&*mapping.file);
-        let path = match (mapping.deleted, mapping.program) {
-            (false, false) => by_name(),
-            // In another root directory the name may lead nowhere.
-            (false, true) if Path::new(&*mapping.file).exists() => by_name(),
-            (_, true) => PROGRAM.into(),
-            // Needs a privilege that few processes have; without it the names stay unknown.
-            (true, false) => by_range(),
-        };
-        let mut module = Self {
-            file: mapping.file.clone(),
-            inode: mapping.inode.clone(),
-            path: None,
-            build_id: Box::default(),
-            segments: Vec::new(),
-        };
-        let elf = File::open(&path).and_then(Elf::new);
-        if let Ok(mut elf) = elf {
-            module.segments = elf.segments().unwrap_or_default();
-            module.build_id = elf.build_id().ok().flatten().unwrap_or_default().into();
-            module.path = Some(path);
-        }
-        module
-    }
-}
-
-/// Where the names of one file come from, for the length of one reading.
-enum Source {
-    Debug(Box<addr2line::Loader>),
-    Table(SymbolTable<File>),
-    Nothing,
-}
-
-/// A frame as debug information tells it.
-struct RawLine {
-    name: Option<String>,
-    file: String,
-    line: u32,
-}
-
-impl Source {
-    fn open(module: &Module, symbols: Symbols) -> Self {
-        let debug = module
-            .path
-            .as_ref()
-            .filter(|_| symbols == Symbols::Dwarf)
-            .and_then(|path| addr2line::Loader::new(path).ok());
-        match debug {
-            Some(loader) => Self::Debug(Box::new(loader)),
-            None => symbol_table(module).map_or(Self::Nothing, Self::Table),
-        }
-    }
-
-    /// Finds the names at an address of the file's own numbering.
-    fn resolve(&mut self, address: u64, cache: &mut Cache) -> Resolved {
-        match self {
-            Self::Debug(loader) => from_debug_information(loader, address, cache),
-            Self::Table(table) => table
-                .find(address)
-                .map_or_else(Resolved::default, |(name, offset)| from_symbol(&name, offset, cache)),
-            Self::Nothing => Resolved::default(),
-        }
-    }
-}
-
-fn symbol_table(module: &Module) -> Option<SymbolTable<File>> {
-    let file = File::open(module.path.as_ref()?).ok()?;
-    Elf::new(file).and_then(Elf::symbols).ok()
-}
-
-fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
-    let function = cache.function(Function::new(name, ""));
-    Resolved { lines: Box::new([Line { function, line: 0 }]), offset, inlines: false }
-}
-
-fn from_debug_information(loader: &addr2line::Loader, address: u64, cache: &mut Cache) -> Resolved {
-    let symbol = loader.find_symbol_info(address);
-    let offset = symbol.as_ref().map_or(0, |symbol| address.saturating_sub(symbol.address()));
-    let mut raw = raw_lines(loader, address);
-    if let (Some(last), Some(symbol)) = (raw.last_mut(), &symbol)
-        && !last.name.as_deref().is_some_and(is_mangled)
-    {
-        // The symbol tells the whole path, debug information may tell the bare name.
-        last.name = Some(symbol.name().to_owned());
-    }
-    let lines: Box<[Line]> = raw
-        .into_iter()
-        .filter_map(|RawLine { name, file, line }| {
-            let function = cache.function(Function::new(&name?, &file));
-            Some(Line { function, line })
-        })
-        .collect();
-    match symbol {
-        Some(symbol) if lines.is_empty() => from_symbol(symbol.name(), offset, cache),
-        _ => Resolved { inlines: !lines.is_empty(), lines, offset },
-    }
-}
-
-/// Reads the frames at an address, innermost first; none where debug information is silent or
-/// damaged.
-fn raw_lines(loader: &addr2line::Loader, address: u64) -> Vec<RawLine> {
-    let mut lines = Vec::new();
-    let Ok(mut frames) = loader.find_frames(address) else { return lines };
-    while let Ok(Some(frame)) = frames.next() {
-        let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-        let location = frame.location.as_ref();
-        lines.push(RawLine {
-            name: name.map(Cow::into_owned),
-            file: location.and_then(|location| location.file).unwrap_or_default().to_owned(),
-            line: location.and_then(|location| location.line).unwrap_or_default(),
-        });
-    }
-    lines
-}
-
-#[cfg(test)]
+#[cfg(all(test, profiler_native))]
 mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::super::elf::Elf;
+    use super::super::function::is_mangled;
+    use super::super::module::PROGRAM;
     use super::*;
+    use crate::encode::testing::{NATIVE, decode, native, reading, sums};
+    use crate::kind::Kind;
+    use crate::merge::Rows;
+    use crate::profile::build;
 
     #[inline(never)]
     fn here() {
@@ -401,5 +278,38 @@ mod tests {
         module.path = Some("/proc/self/maps".into());
         let mut source = Source::open(&module, Symbols::Dwarf);
         assert_eq!(source.resolve(1, &mut Cache::new(0)), Resolved::default());
+    }
+
+    #[test]
+    fn addresses_of_this_program_get_names_files_and_lines() {
+        #[inline(never)]
+        fn inside() -> u32 {
+            std::hint::black_box(line!())
+        }
+        let address = inside as *const () as u64 + 1;
+        let rows = Rows::from([(native(&[address]), sums(1, 100))]);
+        let resolver = Mutex::new(Resolver::new(1 << 20));
+        let profile = build(reading(Kind::Block, NATIVE), &rows, &resolver);
+        let frame = profile.samples().next().unwrap().frames().last().unwrap();
+        let name = "addresses_of_this_program_get_names_files_and_lines::inside";
+        assert!(frame.function.unwrap().ends_with(name), "{frame:?}");
+        assert!(frame.file.starts_with('/') && frame.file.ends_with("profile/symbolize.rs"));
+        assert!((inside() - 2..=inside()).contains(&frame.line), "{frame:?}");
+        let function = &profile.locations()[0].lines()[0].function;
+        assert!(function.system_name.starts_with('_'), "{function:?}");
+
+        let message = decode(&profile);
+        let program = std::env::current_exe().unwrap();
+        let first = usize::try_from(message.mapping[0].filename).unwrap();
+        assert_eq!(message.string_table[first], program.to_string_lossy());
+        assert_eq!(message.location[0].mapping_id, 1);
+    }
+
+    #[test]
+    fn the_symbol_table_of_this_program_is_read() {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        let mut table = Elf::new(file).and_then(Elf::symbols).unwrap();
+        assert_eq!(table.find(0), None);
+        assert!(table.len() > 1000);
     }
 }

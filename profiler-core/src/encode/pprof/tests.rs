@@ -7,7 +7,7 @@ use super::super::testing::{NATIVE, START, decode, key, labelled, native, profil
 use super::*;
 use crate::kind::Kind;
 use crate::merge::{Rows, Stack};
-use crate::profile::{Resolver, build_with};
+use crate::profile::build_with;
 
 const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
 
@@ -126,19 +126,6 @@ fn without_mappings_one_stands_for_all() {
     let message = decode(&profile);
     assert_eq!(message.mapping, [proto::Mapping { id: 1, ..Default::default() }]);
     assert_eq!(message.location[0].address, 7);
-}
-
-#[test]
-fn the_real_maps_make_a_valid_profile() {
-    let here = decode as *const () as u64 + 1;
-    let rows = Rows::from([(native(&[here]), sums(1, 1))]);
-    let resolver = std::sync::Mutex::new(Resolver::new(1 << 20));
-    let profile = crate::profile::build(reading(Kind::Block, NATIVE), &rows, &resolver);
-    let message = decode(&profile);
-    let program = std::env::current_exe().unwrap();
-    let first = usize::try_from(message.mapping[0].filename).unwrap();
-    assert_eq!(message.string_table[first], program.to_string_lossy());
-    assert_eq!(message.location[0].mapping_id, 1);
 }
 
 #[test]
