@@ -334,6 +334,7 @@ mod tests {
     fn functions_are_found_by_address() {
         for kind in [SYMBOLS, DYNAMIC_SYMBOLS] {
             let mut table = read(example(kind)).symbols().unwrap();
+            assert_eq!(table.len(), 2);
             for (address, expected) in [
                 (0x1fff, None),
                 (0x2000, Some(("low", 0))),

@@ -35,6 +35,22 @@ pub use view::{Frame, LabelValue, Sample};
 use crate::kind::Kind;
 
 /// A profile that has been read: samples, stacks and names, ready to be written.
+///
+/// A stack is that of the machine, without the frames of the profiler and of the locks at its leaf
+/// and without the system's at its root, or the path of spans. Names in brackets are no functions:
+///
+/// | name | what stands under it |
+/// |---|---|
+/// | `[handoff]` | time between the release of a lock and the moment its waiter runs |
+/// | `[overflow]` | records whose stack was one too many for its thread |
+/// | `[lost]` | records of which only the values could be kept |
+/// | `[unknown]` | threads of which it is not known where they were created |
+/// | `[no span]` | records outside any span, where a stack is the path of spans |
+///
+/// Labels are `kind` (what was waited for), `lock` (its name) and the application's own, others on
+/// request ([`LabelView`](crate::LabelView)). Text labels become series in some servers, so a
+/// profile has at most 200 distinct sets of them: those with the smallest sums share one, in which
+/// every label whose values differ reads `[other]`.
 #[derive(Clone)]
 pub struct Profile {
     kind: Kind,
