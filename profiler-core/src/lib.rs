@@ -19,6 +19,7 @@ mod stack;
 mod sys;
 
 pub use capture::custom::{CustomProfile, Entry};
+pub use capture::labels::with_labels;
 #[cfg(feature = "tracing")]
 pub use capture::layer::{LayerOptions, layer, layer_with};
 #[cfg(feature = "parking_lot")]
@@ -28,7 +29,7 @@ pub use capture::wait::wait;
 pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
-pub use labels::{Labels, with_labels};
+pub use labels::Labels;
 pub use profile::{Frame, LabelValue, Profile, Sample, TopEntry};
 pub use profiler::{
     Stats, count, default_view, kinds, rates, set_rates, snapshot, snapshot_with, start, stats,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source, Waiting};
-use crate::buffer::tally::{BUCKETS, Row};
+use crate::buffer::row::{BUCKETS, Row};
 use crate::buffer::thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;

@@ -10,6 +10,9 @@ pub(crate) mod primitive {
 
 #[path = "../../profiler-core/src/buffer/registry.rs"]
 pub(crate) mod registry;
+#[path = "../../profiler-core/src/buffer/row.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod row;
 #[path = "../../profiler-core/src/buffer/slot.rs"]
 pub(crate) mod slot;
 #[path = "../../profiler-core/src/buffer/tally.rs"]

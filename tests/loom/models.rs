@@ -7,8 +7,9 @@ use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use loom::thread;
 
 use crate::buffer::registry::{Block, Registry};
+use crate::buffer::row::{HEADER, RowKey};
 use crate::buffer::slot::Slot;
-use crate::buffer::tally::{HEADER, RowKey, Tally};
+use crate::buffer::tally::Tally;
 use crate::ledger::Ledger;
 use crate::wide::AtomicU128;
 

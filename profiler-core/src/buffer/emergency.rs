@@ -11,7 +11,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::record::{Header, Marker, Source};
-use super::tally::{HEADER, VALUES};
+use super::row::{HEADER, VALUES};
 
 /// Distinct keys that find room; there are few, since they have no stack.
 const SLOTS: usize = 64;

@@ -11,6 +11,7 @@ pub(crate) mod opened;
 pub(crate) mod primitive;
 pub(crate) mod record;
 mod registry;
+pub(crate) mod row;
 mod slot;
 pub(crate) mod tally;
 pub(crate) mod thread;

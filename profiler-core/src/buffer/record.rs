@@ -5,7 +5,7 @@
 use std::panic::Location;
 use std::ptr;
 
-use super::tally::{HEADER, Row};
+use super::row::{HEADER, Row};
 use super::tree::Node;
 use crate::labels::Set;
 

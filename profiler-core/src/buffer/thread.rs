@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::opened::Opened;
 use super::registry::{Block, Registry};
+use super::row::{Row, RowKey};
 use super::slot::Slot;
-use super::tally::{Row, RowKey, Tally};
+use super::tally::Tally;
 use super::tree::{Node, Tree};
 use crate::callsite::CallSite;
 use crate::labels::Set;

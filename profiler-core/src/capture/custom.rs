@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::record::{Header, Source};
-use crate::buffer::tally::Row;
+use crate::buffer::row::Row;
 use crate::capture::{self, Prepared};
 
 /// The profiles that were ever entered, by name. Locked once for each, and by readers.

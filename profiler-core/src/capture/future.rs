@@ -10,9 +10,10 @@ use crate::buffer::opened::Mark;
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
+use crate::capture::labels;
 use crate::capture::{self, CallLabels, scope};
 use crate::clock;
-use crate::labels::{self, Labels};
+use crate::labels::Labels;
 
 /// A future that stands on the span stack whenever it is polled.
 ///

@@ -3,9 +3,9 @@
 //! One file a source; all records go through [`record`] or [`Pending`]. Nothing here fails, blocks
 //! or allocates from the program's allocator: what cannot be kept is counted under a marker.
 
-mod call_labels;
 pub(crate) mod custom;
 mod future;
+pub(crate) mod labels;
 #[cfg(feature = "tracing")]
 pub(crate) mod layer;
 pub(crate) mod ledger;
@@ -18,12 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source};
-use crate::buffer::tally::{Row, RowKey, VALUES};
+use crate::buffer::row::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, TallyWriter, Thread};
 use crate::stack;
 
-pub use call_labels::{CallLabels, enter_labels};
 pub use future::{Labelled, Profiled, future, labelled};
+pub use labels::{CallLabels, enter_labels};
 
 /// Whether anything is recorded. The one load on every path before the profiler starts.
 static ON: AtomicBool = AtomicBool::new(false);

@@ -1,8 +1,7 @@
-//! Labels that the application puts on what its threads do.
+//! Labels: what the application says of what its threads do.
 
-mod current;
 mod intern;
+mod pairs;
 
-pub(crate) use current::put;
-pub use current::{Labels, Restore, with_labels};
-pub(crate) use intern::{Set, bytes};
+pub(crate) use intern::{Set, bytes, intern};
+pub use pairs::Labels;
