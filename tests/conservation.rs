@@ -91,7 +91,7 @@ fn parking_lot_mutex(locks: &Locks, random: &mut Random) {
     match random.below(8) {
         0 => MutexGuard::bump(&mut guard),
         1 => MutexGuard::unlocked(&mut guard, || random.hold()),
-        2 => drop(MutexGuard::unlock_fair(guard)),
+        2 => MutexGuard::unlock_fair(guard),
         3 | 4 => {
             condvar.wait_for(&mut guard, random.micros(200));
             random.hold();
