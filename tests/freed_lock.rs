@@ -17,6 +17,9 @@ use profiler_core::{Config, Kind, Rates, snapshot};
 
 const ROUNDS: usize = 20_000;
 
+/// Threads that were about to take a lock, in all rounds.
+static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+
 /// A lock that the threads of one round share by its address.
 #[derive(Clone, Copy)]
 struct Shared(*mut Mutex<usize>);
@@ -34,7 +37,12 @@ impl Shared {
     fn release_and_maybe_free(self, threads: usize) {
         // SAFETY: not freed, since this thread has not counted itself yet.
         let mutex = unsafe { &*self.0 };
+        let round = ARRIVED.fetch_add(1, Ordering::Relaxed) / threads;
         let mut counted = mutex.lock().expect("no panic");
+        // The first to hold it keeps it until all have come.
+        while ARRIVED.load(Ordering::Relaxed) / threads == round {
+            thread::yield_now();
+        }
         *counted += 1;
         let last = *counted == threads;
         drop(counted);

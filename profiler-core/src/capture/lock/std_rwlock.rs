@@ -71,25 +71,22 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        match self.inner.try_read() {
-            Ok(inner) => Ok(self.read_guard(inner)),
-            Err(TryLockError::Poisoned(poisoned)) => {
-                Err(PoisonError::new(self.read_guard(poisoned.into_inner())))
-            }
-            Err(TryLockError::WouldBlock) => self.read_contended(Location::caller()),
-        }
+        let site = Location::caller();
+        // Guards, not results, come out of all three ways: see `Mutex::lock`.
+        let inner = match self.inner.try_read() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait_to_read(site),
+        };
+        let guard = self.read_guard(inner);
+        if self.inner.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
     #[cold]
     #[inline(never)]
-    fn read_contended(
-        &self,
-        site: &'static Location<'static>,
-    ) -> LockResult<RwLockReadGuard<'_, T>> {
-        match self.monitor.wait(Waiting::Read, site, || self.inner.read(), |_| true) {
-            Ok(inner) => Ok(self.read_guard(inner)),
-            Err(poisoned) => Err(PoisonError::new(self.read_guard(poisoned.into_inner()))),
-        }
+    fn wait_to_read(&self, site: &'static Location<'static>) -> sync::RwLockReadGuard<'_, T> {
+        let wait = || self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        self.monitor.wait(Waiting::Read, site, wait, |_| true)
     }
 
     /// Takes the lock shared if nobody holds it exclusively.
@@ -122,23 +119,20 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         let caller = Caller::here();
-        match self.inner.try_write() {
-            Ok(inner) => Ok(self.write_guard(inner, caller)),
-            Err(TryLockError::Poisoned(poisoned)) => {
-                Err(PoisonError::new(self.write_guard(poisoned.into_inner(), caller)))
-            }
-            Err(TryLockError::WouldBlock) => self.write_contended(caller),
-        }
+        let inner = match self.inner.try_write() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait_to_write(caller),
+        };
+        let guard = self.write_guard(inner, caller);
+        if self.inner.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
     #[cold]
     #[inline(never)]
-    fn write_contended(&self, caller: Caller) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let wait = || self.inner.write();
-        match self.monitor.wait(Waiting::Write, caller.site, wait, |_| true) {
-            Ok(inner) => Ok(self.write_guard(inner, caller)),
-            Err(poisoned) => Err(PoisonError::new(self.write_guard(poisoned.into_inner(), caller))),
-        }
+    fn wait_to_write(&self, caller: Caller) -> sync::RwLockWriteGuard<'_, T> {
+        let wait = || self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        self.monitor.wait(Waiting::Write, caller.site, wait, |_| true)
     }
 
     /// Takes the lock exclusively if it is free.
