@@ -31,7 +31,7 @@ pub(crate) fn every_interval(load: &Load, end: Receiver<()>) {
     for _ in rounds(INTERVAL, end) {
         let rate = per_second(load.requests() - requests, time.elapsed());
         (requests, time) = (load.requests(), Instant::now());
-        println!("{rate} requests a second, the slowest order took {:.1?}", load.slowest_order());
+        println!("{rate} requests a second, the slowest order took {:.0?}", load.slowest_order());
 
         let now = snapshot(Kind::Mutex).ok();
         if let (Some(before), Some(now)) = (&before, &now) {
@@ -44,6 +44,6 @@ pub(crate) fn every_interval(load: &Load, end: Receiver<()>) {
 fn show_holders(holders: &Profile) {
     for holder in holders.top(MOST) {
         let waiting = Duration::from_nanos(holder.flat.unsigned_abs());
-        println!("{waiting:>12.1?} of waiting for locks held by {}", holder.name);
+        println!("{waiting:>10.1?} others waited for {}", holder.name);
     }
 }

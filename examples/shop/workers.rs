@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use profiler_core::profiled;
-use std::sync::{Condvar, Mutex};
+use profiler_core::sync::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::Shop;
@@ -53,7 +53,7 @@ struct Line {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { line: Mutex::new(Line::default()), changed: Condvar::new() }
+        Self { line: Mutex::named("queue", Line::default()), changed: Condvar::new() }
     }
 }
 

@@ -1,0 +1,209 @@
+//! The example `shop` under its own load, seen by the real `go tool pprof`: the profile names the
+//! function that is known to hold a lock for too long.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use profiler_tests::check;
+use profiler_tests::server::Request;
+use profiler_tests::tool::{Tool, Top};
+use tempfile::TempDir;
+
+/// A test that waits longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a profile.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// The function that holds the stock for too long.
+const CULPRIT: &str = "reprice_catalog";
+
+/// Builds the shop as the tests are built, and returns the path of the program.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let test = std::env::current_exe().expect("the path of the test");
+        let folder = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => "dev",
+            name => name.expect("the name of the profile"),
+        };
+        let built = Command::new(env!("CARGO"))
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository"))
+            .args(["build", "--locked", "--quiet", "--package=profiler-examples", "--bin=shop"])
+            .arg(format!("--profile={profile}"))
+            .arg("--target-dir")
+            .arg(folder.parent().expect("the target directory"))
+            .status()
+            .expect("cargo can be started");
+        assert!(built.success(), "the shop could not be built");
+        folder.join("shop")
+    })
+}
+
+/// A shop that runs, with a directory for what it leaves behind; ended at the latest when dropped.
+struct Shop {
+    process: Child,
+    output: BufReader<ChildStdout>,
+    directory: TempDir,
+}
+
+impl Shop {
+    fn open(arguments: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut process = Command::new(program())
+            .args(arguments)
+            .env("TMPDIR", directory.path())
+            .env("PROFILER_ADDR", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the shop can be started");
+        let output = BufReader::new(process.stdout.take().expect("it is piped"));
+        Self { process, output, directory }
+    }
+
+    /// Reads on until the shop says something about `what`, and returns that line.
+    fn says(&mut self, what: &str) -> String {
+        for line in self.output.by_ref().lines() {
+            let line = line.expect("the shop writes text");
+            if line.starts_with(what) {
+                return line;
+            }
+        }
+        panic!("the shop ended without a word about {what:?}");
+    }
+
+    /// Returns where the profiler listens.
+    fn profiler(&mut self) -> SocketAddr {
+        let line = self.says("profiler");
+        let address = line.split('/').nth(2).expect("a URL");
+        address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until a profile holds `function` as the leaf of stacks that count at least `least`.
+fn wait_for(profiler: SocketAddr, kind: &str, function: &str, least: i64) {
+    let begin = Instant::now();
+    loop {
+        let response = Request::get(&format!("/debug/pprof/{kind}")).send(profiler);
+        let profile = check::valid(&response.body);
+        let is_it = |name: &String| name.contains(function);
+        let samples =
+            profile.samples.iter().filter(|sample| sample.names.first().is_some_and(is_it));
+        let count: i64 = samples.map(|sample| sample.values[0]).sum();
+        if count >= least {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{kind} counts {count} of {function}, not {least}");
+        thread::sleep(BETWEEN);
+    }
+}
+
+fn top(profiler: SocketAddr, kind: &str) -> Top {
+    Tool::new().top(&[&format!("http://{profiler}/debug/pprof/{kind}")])
+}
+
+#[test]
+fn the_mutex_profile_names_the_culprit_first() {
+    let mut shop = Shop::open(&["--load", "8", "--seconds", "600"]);
+    let profiler = shop.profiler();
+    wait_for(profiler, "mutex", CULPRIT, 5);
+
+    let top = top(profiler, "mutex");
+    assert!(top.rows[0].name.contains(CULPRIT), "{top:?}");
+    assert!(top.rows[0].flat > top.total / 2, "{top:?}");
+}
+
+#[test]
+fn the_block_profile_names_who_waits_for_it() {
+    let mut shop = Shop::open(&["--load", "8", "--seconds", "600"]);
+    let profiler = shop.profiler();
+    wait_for(profiler, "block", "reserve", 5);
+
+    let url = format!("http://{profiler}/debug/pprof/block");
+    let stock = Tool::new().top(&["-tagfocus=lock=stock", &url]);
+    assert!(stock.rows[0].name.contains("reserve"), "{stock:?}");
+}
+
+#[test]
+fn without_its_part_of_the_load_the_culprit_is_gone() {
+    let mut shop = Shop::open(&["--load", "8", "--seconds", "600", "--no-repricing"]);
+    let profiler = shop.profiler();
+    wait_for(profiler, "spans", "carry_out", 500);
+
+    let top = top(profiler, "mutex");
+    assert!(!top.rows.iter().any(|row| row.name.contains(CULPRIT)), "{top:?}");
+}
+
+#[test]
+fn spans_of_tracing_stand_beside_profiled_functions() {
+    let mut shop = Shop::open(&["--load", "2", "--seconds", "600"]);
+    let profiler = shop.profiler();
+    wait_for(profiler, "spans", "quote", 100);
+
+    let response = Request::get("/debug/pprof/spans").send(profiler);
+    let paths: Vec<_> =
+        check::valid(&response.body).samples.into_iter().map(|sample| sample.names).collect();
+    let is_there = |leaf: &str, caller: &str| {
+        paths
+            .iter()
+            .any(|path| path.len() > 1 && path[0].contains(leaf) && path[1].contains(caller))
+    };
+    assert!(is_there("quote", "carry_out"), "{paths:?}");
+    assert!(is_there("quote", "show_price"), "{paths:?}");
+    assert!(is_there("publish", CULPRIT), "{paths:?}");
+}
+
+#[track_caller]
+fn closes_after_its_time(arguments: &[&str], profiler: &str) {
+    let mut shop = Shop::open(&[arguments, &["--load", "2", "--seconds", "1"]].concat());
+    let said = shop.says("profiler");
+    assert!(said.contains(profiler), "{said}");
+    let mut said = String::new();
+    shop.output.read_to_string(&mut said).expect("the shop writes text");
+    let summary = said.lines().last().expect("a summary");
+    assert!(summary.contains(" requests in ") && !summary.starts_with("0 requests"), "{said}");
+    assert!(summary.ends_with("; 0 failed"), "{said}");
+    assert!(shop.process.wait().expect("its status").success());
+    let left = shop.directory.path().read_dir().expect("the directory").count();
+    assert_eq!(left, 0, "the shop leaves files behind");
+}
+
+#[test]
+fn the_shop_closes_after_its_time_and_leaves_nothing_behind() {
+    closes_after_its_time(&[], "http://127.0.0.1:");
+}
+
+#[test]
+fn the_shop_runs_without_the_profiler() {
+    closes_after_its_time(&["--no-profiler"], "off");
+}
+
+#[track_caller]
+fn refuses(arguments: &[&str], complaint: &str) {
+    let output = Command::new(program()).args(arguments).output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.starts_with(&format!("shop: {complaint}\n")), "{said}");
+    assert!(said.contains("Usage: shop [options]"), "{said}");
+}
+
+#[test]
+fn bad_options_are_refused_in_a_sentence() {
+    refuses(&["--sell"], "invalid option '--sell'");
+    refuses(&["now"], "unexpected argument \"now\"");
+    refuses(&["--seconds"], "missing argument for option '--seconds'");
+    refuses(&["--load", "many"], "--load cannot be \"many\": invalid digit found in string");
+}
