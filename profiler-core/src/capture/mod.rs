@@ -20,6 +20,7 @@ use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source};
 use crate::buffer::row::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, TallyWriter, Thread};
+use crate::capture::rates::Weighted;
 use crate::stack;
 
 pub use future::{Labelled, Profiled, future, labelled};
@@ -117,7 +118,13 @@ impl Prepared {
 
     /// Adds a wait of that length, as the rates decide. On the thread that made it.
     pub(crate) fn add_wait(&self, thread: &Thread, length: u64) {
-        let Some((count, nanoseconds)) = rates::wait(thread, length) else { return };
+        if let Some(weighted) = rates::wait(thread, length) {
+            self.add_weighted_wait(length, weighted);
+        }
+    }
+
+    /// Adds what the rates have made of a wait of that length. On the thread that made it.
+    pub(crate) fn add_weighted_wait(&self, length: u64, (count, nanoseconds): Weighted) {
         self.add([count, nanoseconds, 0, 0]);
         if let Some(row) = self.row {
             row.add_to_bucket(bucket(length), count, nanoseconds);

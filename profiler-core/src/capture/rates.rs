@@ -37,7 +37,12 @@ pub(crate) type Weighted = (i64, i64);
 
 /// Decides on a wait of that length.
 pub(crate) fn wait(thread: &Thread, nanoseconds: u64) -> Option<Weighted> {
-    weigh(nanoseconds, BLOCK_NS.load(Ordering::Relaxed), || thread.random())
+    wait_to_come(thread).weigh(nanoseconds, || thread.random())
+}
+
+/// Decides on a wait before its length is known.
+pub(crate) fn wait_to_come(thread: &Thread) -> Draw {
+    Draw::new(BLOCK_NS.load(Ordering::Relaxed), || thread.random())
 }
 
 /// Decides on a charge of that size; `thread` is whoever makes the random numbers.
@@ -60,19 +65,49 @@ pub(crate) fn charge(thread: &Thread, nanoseconds: i64) -> Option<Weighted> {
 /// are 1 and the value. The count is rounded up or down at random so that its mean is right too.
 /// (Horvitz-Thompson estimator; Go's rule for its block profile.)
 fn weigh(value: u64, rate: u64, mut random: impl FnMut() -> u64) -> Option<Weighted> {
-    if rate == 0 {
-        return None;
+    Draw::new(rate, &mut random).weigh(value, random)
+}
+
+/// The decision on one event, drawn before its value is known: it counts from a least value on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draw {
+    rate: u64,
+    least: u64,
+}
+
+impl Draw {
+    fn new(rate: u64, mut random: impl FnMut() -> u64) -> Self {
+        let least = match rate {
+            0 => u64::MAX,
+            1 => 0,
+            // At most `rate`; a value reaches it with probability value/rate.
+            _ => below(random(), rate) + 1,
+        };
+        Self { rate, least }
     }
-    if value >= rate || rate == 1 {
-        return Some((1, value.min(i64::MAX as u64).cast_signed()));
+
+    /// Returns from which value on the event is recorded.
+    pub(crate) const fn least(self) -> u64 {
+        self.least
     }
-    // A wait of no length would weigh without end.
-    let value = value.max(1);
-    if below(random(), rate) >= value {
-        return None;
+
+    /// Weighs the event, now that its value is known.
+    pub(crate) fn weigh(self, value: u64, mut random: impl FnMut() -> u64) -> Option<Weighted> {
+        let Self { rate, least } = self;
+        if rate == 0 {
+            return None;
+        }
+        if value >= rate || rate == 1 {
+            return Some((1, value.min(i64::MAX as u64).cast_signed()));
+        }
+        // A wait of no length would weigh without end.
+        let value = value.max(1);
+        if value < least {
+            return None;
+        }
+        let count = rate / value + u64::from(below(random(), value) < rate % value);
+        Some((count.cast_signed(), rate.cast_signed()))
     }
-    let count = rate / value + u64::from(below(random(), value) < rate % value);
-    Some((count.cast_signed(), rate.cast_signed()))
 }
 
 /// Takes 64 random bits to a number below `bound`, by a multiplication.

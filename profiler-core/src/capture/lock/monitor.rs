@@ -11,6 +11,7 @@
 )]
 
 use std::cell::UnsafeCell;
+use std::hint;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -19,6 +20,7 @@ use crate::buffer::primitive::{AtomicBool, AtomicU64, AtomicU128};
 use crate::buffer::record::{Header, Marker, Source, Waiting};
 use crate::buffer::thread::{self, Thread, Wait};
 use crate::capture::ledger::Ledger;
+use crate::capture::rates::Draw;
 use crate::capture::{self, Prepared, rates};
 use crate::clock;
 
@@ -170,9 +172,32 @@ impl Monitor {
         let Some(thread) = capture::thread().filter(|_| rates::any()) else {
             return acquire();
         };
-        let contention = Contention::begin(self, thread, waiting, site);
+        let mut contention = Contention::begin(self, thread, waiting, site);
+        contention.prepare();
         let outcome = acquire();
         contention.end(settles(&outcome));
+        outcome
+    }
+
+    /// The same where `attempt` can try again without waiting, and `acquire` does not give up.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn spin_or_wait<O>(
+        &self,
+        waiting: Waiting,
+        site: &'static Location<'static>,
+        attempt: impl FnMut() -> Option<O>,
+        acquire: impl FnOnce() -> O,
+    ) -> O {
+        let Some(thread) = capture::thread().filter(|_| rates::any()) else {
+            return acquire();
+        };
+        let mut contention = Contention::begin(self, thread, waiting, site);
+        let outcome = contention.spin(attempt).unwrap_or_else(|| {
+            contention.prepare();
+            acquire()
+        });
+        contention.end(true);
         outcome
     }
 }
@@ -207,11 +232,28 @@ fn newcomer() -> Option<&'static Thread> {
     capture::thread()
 }
 
+/// How long a thread tries again before it looks up where to record its wait: about as long as the
+/// locks below spin before they park.
+const SPIN: u64 = 1_000;
+
 /// A thread that waits for a lock, from the failed attempt until it has the lock or gives up.
+///
+/// Whether a short wait will be recorded is drawn when it begins, as a least length. Most short
+/// waits never reach theirs, and then nothing is looked up: a lock that is fought over with tiny
+/// sections would otherwise spend more on rows than on its sections.
 struct Contention<'a> {
     monitor: &'a Monitor,
     thread: &'static Thread,
+    waiting: Waiting,
+    site: &'static Location<'static>,
     start: u64,
+    draw: Draw,
+    rows: Option<Rows>,
+}
+
+/// Where a wait will be recorded, and what was shown before it.
+#[derive(Clone, Copy)]
+struct Rows {
     wait: Prepared,
     handoff: Prepared,
     outer: Option<Wait>,
@@ -226,29 +268,65 @@ impl<'a> Contention<'a> {
     ) -> Self {
         let start = clock::now();
         monitor.ledger.enter(start);
+        let draw = rates::wait_to_come(thread);
+        Self { monitor, thread, waiting, site, start, draw, rows: None }
+    }
+
+    /// Tries again and again, until the wait is long enough to be recorded or to park.
+    fn spin<O>(&self, mut attempt: impl FnMut() -> Option<O>) -> Option<O> {
+        // Rows are looked up in good time: between two attempts lie some tens of nanoseconds.
+        let limit = self.draw.least().saturating_sub(100).min(SPIN);
+        while clock::now().wrapping_sub(self.start) < limit {
+            if let Some(outcome) = attempt() {
+                return Some(outcome);
+            }
+            hint::spin_loop();
+        }
+        None
+    }
+
+    /// Looks up where to record the wait, and shows it to others.
+    fn prepare(&mut self) {
+        let Self { monitor, thread, waiting, site, start, .. } = *self;
         let [wait, handoff] =
             Prepared::together([monitor.waiter(waiting, site), monitor.handoff(waiting)]);
-        let shown = Wait { since: start, row: wait.row(), monitor: ptr::from_ref(monitor).addr() };
-        let outer = thread.show(Some(shown));
-        Self { monitor, thread, start, wait, handoff, outer }
+        let monitor = ptr::from_ref(monitor).addr();
+        let outer = thread.show(Some(Wait { since: start, row: wait.row(), monitor }));
+        self.rows = Some(Rows { wait, handoff, outer });
     }
 
     /// Ends the wait; `settles` is as in [`Monitor::wait`]. The caller may hold the lock: nothing is
-    /// walked, hashed or inserted here.
+    /// walked, hashed or inserted here, with two exceptions that are rare. A thread that acquired
+    /// while it spun may have been stopped just before it did, so that its wait must be recorded
+    /// after all; and one hand-off in a hundred of so short a wait is.
     fn end(self, settles: bool) {
-        let (start, end) = self.leave();
-        let rest = if settles { self.monitor.ledger.charge(end) } else { 0 };
-        self.wait.add_wait(self.thread, end - start);
-        self.handoff.add_charge(self.thread, rest);
+        let Self { monitor, thread, waiting, site, start, draw, rows } = self;
+        let end = self.leave();
+        let rest = if settles { monitor.ledger.charge(end) } else { 0 };
+        if let Some(weighted) = draw.weigh(end - start, || thread.random()) {
+            let wait = rows.map(|rows| rows.wait);
+            let wait = wait.unwrap_or_else(|| Prepared::new(monitor.waiter(waiting, site)));
+            wait.add_weighted_wait(end - start, weighted);
+        }
+        if rest != 0
+            && let Some((count, sum)) = rates::charge(thread, rest)
+        {
+            let handoff = rows.map(|rows| rows.handoff);
+            let handoff = handoff.unwrap_or_else(|| Prepared::new(monitor.handoff(waiting)));
+            handoff.add([count, sum, 0, 0]);
+        }
         std::mem::forget(self);
     }
 
-    fn leave(&self) -> (u64, u64) {
-        self.thread.show(self.outer);
+    /// Leaves the ledger. Returns when.
+    fn leave(&self) -> u64 {
+        if let Some(rows) = self.rows {
+            self.thread.show(rows.outer);
+        }
         // The same instant must count on both sides, and a wait cannot be shorter than nothing.
         let end = clock::now().max(self.start);
         self.monitor.ledger.leave(end);
-        (self.start, end)
+        end
     }
 }
 

@@ -92,23 +92,17 @@ impl<R: lock_api::RawMutex> RawMutex<R> {
     fn lock_from(&self, caller: Caller) -> R::Guard {
         let guard = match self.raw.try_lock() {
             Some(guard) => guard,
-            None => self.wait(caller, R::lock, |_| true),
+            None => self.spin_or_wait(caller),
         };
         self.monitor.acquired(caller);
         guard
     }
 
-    /// Waits by `acquire`, whose outcome is an acquisition if `succeeded` says so.
     #[cold]
     #[inline(never)]
-    fn wait<O>(
-        &self,
-        caller: Caller,
-        acquire: impl FnOnce(&R) -> O,
-        succeeded: impl FnOnce(&O) -> bool,
-    ) -> O {
-        let settles = |outcome: &O| succeeded(outcome) || !self.raw.is_locked();
-        self.monitor.wait(Waiting::Mutex, caller.site, || acquire(&self.raw), settles)
+    fn spin_or_wait(&self, caller: Caller) -> R::Guard {
+        let attempt = || if self.raw.is_locked() { None } else { self.raw.try_lock() };
+        self.monitor.spin_or_wait(Waiting::Mutex, caller.site, attempt, || self.raw.lock())
     }
 }
 
@@ -182,8 +176,10 @@ impl<R: RawMutexTimed> RawMutex<R> {
         caller: Caller,
         acquire: impl FnOnce(&R) -> Option<R::Guard>,
     ) -> Option<R::Guard> {
-        let guard = self.raw.try_lock();
-        let guard = guard.or_else(|| self.wait(caller, acquire, Option::is_some))?;
+        let guard = self.raw.try_lock().or_else(|| {
+            let settles = |guard: &Option<_>| guard.is_some() || !self.raw.is_locked();
+            self.monitor.wait(Waiting::Mutex, caller.site, || acquire(&self.raw), settles)
+        })?;
         self.monitor.acquired(caller);
         Some(guard)
     }

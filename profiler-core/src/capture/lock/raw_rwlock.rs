@@ -54,6 +54,19 @@ impl<R: lock_api::RawRwLock> RawRwLock<R> {
         self.monitor.wait(waiting, site, || acquire(&self.raw), settles)
     }
 
+    /// Waits by `acquire`, which does not give up, after some attempts.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn spin_or_wait<G>(
+        &self,
+        waiting: Waiting,
+        site: &'static Location<'static>,
+        attempt: impl Fn(&R) -> Option<G>,
+        acquire: impl FnOnce(&R) -> G,
+    ) -> G {
+        self.monitor.spin_or_wait(waiting, site, || attempt(&self.raw), || acquire(&self.raw))
+    }
+
     /// Gives up a shared hold by `release`.
     #[inline]
     pub(super) fn release_shared(&self, release: impl FnOnce(&R)) {
@@ -73,7 +86,7 @@ impl<R: lock_api::RawRwLock> RawRwLock<R> {
     fn shared(&self, site: &'static Location<'static>) -> R::SharedGuard {
         match self.raw.try_lock_shared() {
             Some(guard) => guard,
-            None => self.wait(Waiting::Read, site, R::lock_shared, |_| true),
+            None => self.spin_or_wait(Waiting::Read, site, R::try_lock_shared, R::lock_shared),
         }
     }
 
@@ -81,7 +94,12 @@ impl<R: lock_api::RawRwLock> RawRwLock<R> {
     fn exclusive(&self, caller: Caller) -> R::ExclusiveGuard {
         let guard = match self.raw.try_lock_exclusive() {
             Some(guard) => guard,
-            None => self.wait(Waiting::Write, caller.site, R::lock_exclusive, |_| true),
+            None => self.spin_or_wait(
+                Waiting::Write,
+                caller.site,
+                R::try_lock_exclusive,
+                R::lock_exclusive,
+            ),
         };
         self.monitor.acquired(caller);
         guard

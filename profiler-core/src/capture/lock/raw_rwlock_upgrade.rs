@@ -20,7 +20,12 @@ impl<R: RawRwLockUpgrade> RawRwLock<R> {
     fn upgradable(&self, caller: Caller) -> R::UpgradableGuard {
         let guard = match self.raw.try_lock_upgradable() {
             Some(guard) => guard,
-            None => self.wait(Waiting::Write, caller.site, R::lock_upgradable, |_| true),
+            None => self.spin_or_wait(
+                Waiting::Write,
+                caller.site,
+                R::try_lock_upgradable,
+                R::lock_upgradable,
+            ),
         };
         self.monitor.acquired(caller);
         guard

@@ -66,10 +66,9 @@ impl<T: ?Sized> Mutex<T> {
         let caller = Caller::here();
         // PERF: guards, not results, come out of all three ways, so that they stay in registers:
         // through memory the pair of lock and unlock took 12 ns instead of 5.
-        let inner = match self.inner.try_lock() {
-            Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => self.wait(caller),
+        let inner = match taken(self.inner.try_lock()) {
+            Some(inner) => inner,
+            None => self.wait(caller),
         };
         let guard = self.guard(inner, caller);
         if self.inner.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
@@ -78,8 +77,9 @@ impl<T: ?Sized> Mutex<T> {
     #[cold]
     #[inline(never)]
     fn wait(&self, caller: Caller) -> sync::MutexGuard<'_, T> {
-        let wait = || self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        self.monitor.wait(Waiting::Mutex, caller.site, wait, |_| true)
+        let attempt = || taken(self.inner.try_lock());
+        let acquire = || self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.monitor.spin_or_wait(Waiting::Mutex, caller.site, attempt, acquire)
     }
 
     /// Takes the mutex if it is free.
@@ -126,6 +126,16 @@ impl<T: ?Sized> Mutex<T> {
     fn guard<'a>(&'a self, inner: sync::MutexGuard<'a, T>, caller: Caller) -> MutexGuard<'a, T> {
         self.monitor.acquired(caller);
         MutexGuard { monitor: &self.monitor, inner: ManuallyDrop::new(inner) }
+    }
+}
+
+/// Returns the guard of an attempt that took the lock, poisoned or not.
+#[inline]
+pub(super) fn taken<G>(attempt: TryLockResult<G>) -> Option<G> {
+    match attempt {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

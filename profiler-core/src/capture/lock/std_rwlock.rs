@@ -9,6 +9,7 @@ use std::panic::Location;
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 
 use super::monitor::{Caller, Monitor};
+use super::std_mutex::taken;
 use crate::buffer::record::Waiting;
 
 /// A readers-writer lock, as [`std::sync::RwLock`]; see there.
@@ -73,10 +74,9 @@ impl<T: ?Sized> RwLock<T> {
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         let site = Location::caller();
         // Guards, not results, come out of all three ways: see `Mutex::lock`.
-        let inner = match self.inner.try_read() {
-            Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => self.wait_to_read(site),
+        let inner = match taken(self.inner.try_read()) {
+            Some(inner) => inner,
+            None => self.wait_to_read(site),
         };
         let guard = self.read_guard(inner);
         if self.inner.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
@@ -85,8 +85,8 @@ impl<T: ?Sized> RwLock<T> {
     #[cold]
     #[inline(never)]
     fn wait_to_read(&self, site: &'static Location<'static>) -> sync::RwLockReadGuard<'_, T> {
-        let wait = || self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        self.monitor.wait(Waiting::Read, site, wait, |_| true)
+        let acquire = || self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        self.monitor.spin_or_wait(Waiting::Read, site, || taken(self.inner.try_read()), acquire)
     }
 
     /// Takes the lock shared if nobody holds it exclusively.
@@ -119,10 +119,9 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         let caller = Caller::here();
-        let inner = match self.inner.try_write() {
-            Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => self.wait_to_write(caller),
+        let inner = match taken(self.inner.try_write()) {
+            Some(inner) => inner,
+            None => self.wait_to_write(caller),
         };
         let guard = self.write_guard(inner, caller);
         if self.inner.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
@@ -131,8 +130,9 @@ impl<T: ?Sized> RwLock<T> {
     #[cold]
     #[inline(never)]
     fn wait_to_write(&self, caller: Caller) -> sync::RwLockWriteGuard<'_, T> {
-        let wait = || self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        self.monitor.wait(Waiting::Write, caller.site, wait, |_| true)
+        let attempt = || taken(self.inner.try_write());
+        let acquire = || self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        self.monitor.spin_or_wait(Waiting::Write, caller.site, attempt, acquire)
     }
 
     /// Takes the lock exclusively if it is free.
