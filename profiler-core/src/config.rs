@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(config("PROFILER_STACK_DEPTH", "64").expect("accepted").stack_depth, 64);
         let view = |name, value| config(name, value).expect("accepted").view;
         assert_eq!(view("PROFILER_SYMBOLS", "table").symbols, Symbols::SymbolTable);
-        assert_eq!(view("PROFILER_LABELS", "span, wait").labels.span, true);
+        assert!(view("PROFILER_LABELS", "span, wait").labels.span);
         assert_eq!(view("PROFILER_LABELS", "all").labels, LabelView::ALL);
         assert_eq!(config("PROFILER_LABELS", ""), Ok(Config::default()));
     }

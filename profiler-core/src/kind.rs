@@ -63,6 +63,8 @@ pub struct Description {
     pub summary: &'static str,
     /// The columns of each sample, in order; the last is the one that tools show first.
     pub values: &'static [ValueType],
+    /// The column that tools shall show first instead of the last.
+    pub default_value: Option<&'static str>,
     /// What the period counts.
     pub period_type: ValueType,
     /// The form of `debug=1`.
@@ -90,6 +92,7 @@ static BLOCK: Description = Description {
     title: "Waiting",
     summary: "Where threads waited for locks and other things, and for how long, since the profiler started.",
     values: &[CONTENTIONS, DELAY],
+    default_value: None,
     period_type: CONTENTIONS,
     text: TextForm::Contention,
     read: Read::Cumulative,
@@ -101,6 +104,7 @@ static MUTEX: Description = Description {
     title: "Lock holders",
     summary: "Who held a lock while others waited for it, and the waiting that this caused, since the profiler started.",
     values: &[CONTENTIONS, DELAY],
+    default_value: None,
     period_type: CONTENTIONS,
     text: TextForm::Contention,
     read: Read::Cumulative,
@@ -112,6 +116,7 @@ static GOROUTINE_ROW: Description = Description {
     title: "Tasks and threads",
     summary: "What every known thread is doing now. Use debug=2 for each by itself, with the lock it waits for and who holds it.",
     values: &[GOROUTINE],
+    default_value: None,
     period_type: GOROUTINE,
     text: TextForm::Count,
     read: Read::Live,
@@ -123,6 +128,7 @@ static SPANS: Description = Description {
     title: "Spans",
     summary: "Calls and time by path of profiled functions and tracing spans, since the profiler started.",
     values: &[CALLS, BUSY, IDLE],
+    default_value: Some(BUSY.name),
     period_type: CALLS,
     text: TextForm::Count,
     read: Read::Cumulative,
@@ -134,6 +140,7 @@ static THREADCREATE_ROW: Description = Description {
     title: "Thread creation",
     summary: "Stacks that led to the creation of threads, where they are known.",
     values: &[THREADCREATE],
+    default_value: None,
     period_type: THREADCREATE,
     text: TextForm::Count,
     read: Read::Cumulative,
@@ -146,6 +153,7 @@ static CUSTOM: Description = Description {
     title: "Custom",
     summary: "",
     values: &[],
+    default_value: None,
     period_type: values("custom", "count"),
     text: TextForm::Count,
     read: Read::Live,
@@ -193,6 +201,15 @@ impl Kind {
         }
     }
 
+    /// Returns the position of the column that tools show first.
+    #[must_use]
+    pub fn default_column(self) -> usize {
+        let values = self.values();
+        let default = self.description().default_value;
+        let named = values.iter().position(|value| Some(value.name) == default);
+        named.unwrap_or(values.len() - 1)
+    }
+
     /// Returns what the period counts; the period itself is 1 for every kind so far.
     #[must_use]
     pub const fn period_type(self) -> ValueType {
@@ -222,6 +239,15 @@ mod tests {
     fn scrapers_take_at_most_four_values() {
         for kind in Kind::ALL {
             assert!((1..=4).contains(&kind.values().len()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_default_value_is_one_of_the_values() {
+        for kind in Kind::ALL {
+            if let Some(default) = kind.description().default_value {
+                assert_eq!(kind.values()[kind.default_column()].name, default, "{kind}");
+            }
         }
     }
 

@@ -153,12 +153,14 @@ impl<'a> Functions<'a> {
 
 fn header(profile: &Profile, strings: &mut Strings<'_>) -> proto::Profile {
     let kind = profile.kind();
+    let default = kind.description().default_value;
     proto::Profile {
         sample_type: kind.values().into_iter().map(|value| strings.value_type(value)).collect(),
         time_nanos: nanoseconds(profile.time()),
         duration_nanos: i64::try_from(profile.duration().as_nanos()).unwrap_or(i64::MAX),
         period_type: Some(strings.value_type(kind.period_type())),
         period: 1,
+        default_sample_type: default.map_or(0, |name| strings.position(name)),
         ..proto::Profile::default()
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn build_with(
     resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
 ) -> Profile {
     let rows: Vec<(&Key, &Sums)> = rows.iter().collect();
-    let column = reading.kind.values().len().saturating_sub(1);
+    let column = reading.kind.default_column();
     let (sets, set_of_row) = text_labels(&rows, reading.view.labels, column);
     let mut labels = Labels { sets, waits: FxHashMap::default() };
     let mut stacks = Stacks::new(reading, &rows, resolve);

@@ -79,7 +79,7 @@ pub(crate) fn finish(
     sums: Sums,
 ) -> Profile {
     let Tables { mappings, locations, labels } = tables;
-    let columns = kind.values().len();
+    let column = kind.default_column();
     let mut samples: Vec<Sample> = sums
         .0
         .into_iter()
@@ -88,9 +88,8 @@ pub(crate) fn finish(
         .collect();
     let address = |&id: &u32| locations[id as usize].address;
     samples.sort_unstable_by(|a, b| {
-        let last = |sample: &Sample| sample.values[columns.max(1) - 1];
-        last(b)
-            .cmp(&last(a))
+        b.values[column]
+            .cmp(&a.values[column])
             .then_with(|| b.values.cmp(&a.values))
             .then_with(|| a.stack.iter().map(address).cmp(b.stack.iter().map(address)))
             .then_with(|| labels[a.labels as usize].cmp(&labels[b.labels as usize]))

@@ -17,7 +17,8 @@ pub struct TopEntry {
 }
 
 impl Profile {
-    /// Returns the `most` functions with the largest flat value of the last column, largest first.
+    /// Returns the `most` functions with the largest flat value of the column that tools show
+    /// first ([`Kind::default_column`](crate::Kind::default_column)), largest first.
     ///
     /// A function that stands in a stack twice counts once in `cum`. A frame without a name goes
     /// by its address.
@@ -39,7 +40,7 @@ impl Profile {
                 ids.collect()
             })
             .collect();
-        let column = self.columns().saturating_sub(1);
+        let column = self.kind.default_column();
         // The last sample that counted for an entry.
         let mut counted = vec![usize::MAX; entries.len()];
         for (number, sample) in self.samples.iter().enumerate() {
