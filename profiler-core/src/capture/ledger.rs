@@ -79,6 +79,10 @@ impl Ledger {
     }
 
     /// Returns the number of waiters.
+    #[cfg_attr(
+        not(feature = "parking_lot"),
+        allow(dead_code, reason = "only these locks are bumped")
+    )]
     pub(crate) fn waiters(&self) -> u32 {
         // Relaxed: a figure.
         State::unpack(self.state.load(Ordering::Relaxed)).waiters

@@ -111,7 +111,7 @@ impl Prepared {
         match self.row {
             Some(row) => row.add(values),
             None => {
-                EMERGENCY.add(&Header { marker: Marker::Lost, node: None, ..self.header }, values)
+                EMERGENCY.add(&Header { marker: Marker::Lost, node: None, ..self.header }, values);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The decorator of raw mutexes.
 //!
-//! Works over every raw mutex of lock_api 0.5. An acquisition that succeeds at once stores who holds
+//! Works over every raw mutex of `lock_api` 0.5. An acquisition that succeeds at once stores who holds
 //! the lock and where it was acquired; a release reads one flag more. All else is out of line, in
 //! [`Monitor`].
 
@@ -16,7 +16,7 @@ use crate::buffer::record::Waiting;
 
 /// A raw mutex that knows who holds it and who waits, over any raw mutex of `lock_api` 0.5.
 ///
-/// [`Mutex`](super::Mutex) is built on it. It takes 80 bytes over `parking_lot`'s raw mutex, on
+/// [`Mutex`](crate::parking_lot::Mutex) is built on it. It takes 80 bytes over `parking_lot`'s raw mutex, on
 /// 64-bit machines.
 ///
 /// ```

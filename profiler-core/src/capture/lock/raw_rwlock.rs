@@ -18,7 +18,7 @@ use crate::buffer::record::Waiting;
 /// A raw readers-writer lock that knows who holds it exclusively and who waits, over any raw
 /// readers-writer lock of `lock_api` 0.5.
 ///
-/// [`RwLock`](super::RwLock) is built on it; see [`RawMutex`](super::RawMutex) for how to wrap a lock
+/// [`RwLock`](crate::parking_lot::RwLock) is built on it; see [`RawMutex`](crate::parking_lot::RawMutex) for how to wrap a lock
 /// of another crate. On 64-bit machines it takes 80 bytes over `parking_lot`'s raw lock.
 pub struct RawRwLock<R = parking_lot::RawRwLock> {
     pub(super) raw: R,

@@ -160,6 +160,7 @@ impl List {
         self.walk(self.first, |waiter| &waiter.next).find(|waiter| wanted(waiter))
     }
 
+    #[expect(clippy::unused_self, reason = "the list is borrowed for as long as its waiters are")]
     fn walk(
         &self,
         from: *const Waiter,
