@@ -11,7 +11,7 @@ pub(crate) type Sku = u32;
 pub(crate) type Cents = u64;
 
 /// The products have the numbers from 0 to this.
-pub(crate) const PRODUCTS: Sku = 10_000;
+pub(crate) const PRODUCTS: Sku = 16_000;
 
 /// Prices that are tried for each product, from its cost upwards in steps of one percent.
 const MARGINS: u32 = 300;

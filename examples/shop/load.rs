@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::catalog::PRODUCTS;
 
 pub(crate) struct Load {
-    customers: usize,
+    customers: u16,
     started: Instant,
     finished: OnceLock<Duration>,
     counts: Arc<Counts>,
@@ -32,7 +32,7 @@ struct Counts {
 }
 
 impl Load {
-    pub(crate) fn new(customers: usize) -> Self {
+    pub(crate) fn new(customers: u16) -> Self {
         let (started, finished) = (Instant::now(), OnceLock::new());
         Self { customers, started, finished, counts: Arc::default() }
     }
@@ -72,7 +72,7 @@ pub(crate) fn per_second(requests: u64, time: Duration) -> u64 {
         .unwrap_or(0)
 }
 
-async fn visit(shop: SocketAddr, number: usize, counts: Arc<Counts>) {
+async fn visit(shop: SocketAddr, number: u16, counts: Arc<Counts>) {
     if let Err(error) = ask_and_order(shop, number, &counts).await {
         counts.failures.fetch_add(1, Relaxed);
         eprintln!("customer {number} gives up: {error}");
@@ -82,7 +82,7 @@ async fn visit(shop: SocketAddr, number: usize, counts: Arc<Counts>) {
 /// Asks for prices, mostly, and sometimes orders.
 async fn ask_and_order(
     shop: SocketAddr,
-    number: usize,
+    number: u16,
     counts: &Counts,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(shop).await?;
@@ -91,9 +91,9 @@ async fn ask_and_order(
     tokio::spawn(transfer);
 
     let mut last_order = String::from("1");
-    for turn in 0_u32.. {
+    for turn in 0_u64.. {
         // Steps that have no factor in common with the number of products visit them all.
-        let sku = (u32::try_from(number)? * 7_919 + turn * 613) % PRODUCTS;
+        let sku = (u64::from(number) * 7_919 + turn * 613) % u64::from(PRODUCTS);
         let (method, path) = match turn % 10 {
             3 | 6 => (Method::POST, format!("/products/{sku}/orders/1")),
             9 => (Method::GET, format!("/orders/{last_order}")),
@@ -114,7 +114,7 @@ async fn ask_and_order(
             let micros = u64::try_from(sent.elapsed().as_micros())?;
             counts.slowest.fetch_max(micros, Relaxed);
             if status == StatusCode::OK {
-                last_order = str::from_utf8(&body)?.trim().to_owned();
+                str::from_utf8(&body)?.trim().clone_into(&mut last_order);
             }
         }
     }

@@ -100,15 +100,19 @@ fn run(options: &Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (office_open, office_closes) = mpsc::channel();
     let (report_runs, report_ends) = mpsc::channel();
     thread::scope(|scope| {
-        for number in 1..=WORKERS {
-            let worker = thread::Builder::new().name(format!("worker {number}"));
-            worker.spawn_scoped(scope, || workers::work(&shop))?;
-        }
-        let back_office = thread::Builder::new().name("back office".to_owned());
-        back_office.spawn_scoped(scope, || look_after(&shop, options.repricing, office_closes))?;
-        scope.spawn(|| report::every_interval(&load, report_ends));
-
-        let served = runtime.block_on(routes::serve(listener, &shop, &load, options.seconds));
+        let named = |name: String| thread::Builder::new().name(name);
+        let serve = || {
+            for number in 1..=WORKERS {
+                named(format!("worker {number}")).spawn_scoped(scope, || workers::work(&shop))?;
+            }
+            named("back office".to_owned())
+                .spawn_scoped(scope, || look_after(&shop, options.repricing, office_closes))?;
+            named("report".to_owned())
+                .spawn_scoped(scope, || report::every_interval(&load, report_ends))?;
+            runtime.block_on(routes::serve(listener, &shop, &load, options.time))
+        };
+        // The threads end, and with them the scope, only if this is done in any case.
+        let served = serve();
         load.finish();
         drop((office_open, report_runs));
         shop.queue.close();

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 pub(crate) const USAGE: &str = "\
 Usage: shop [options]
@@ -20,8 +21,8 @@ PROFILER_ADDR=127.0.0.1:6061 opens the profiler's endpoint elsewhere than at 127
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) addr: String,
-    pub(crate) load: usize,
-    pub(crate) seconds: Option<u64>,
+    pub(crate) load: u16,
+    pub(crate) time: Option<Duration>,
     pub(crate) repricing: bool,
     pub(crate) profiler: bool,
     pub(crate) help: bool,
@@ -31,7 +32,7 @@ pub(crate) fn parse() -> Result<Options, lexopt::Error> {
     let mut options = Options {
         addr: "127.0.0.1:0".to_owned(),
         load: 16,
-        seconds: None,
+        time: None,
         repricing: true,
         profiler: true,
         help: false,
@@ -41,7 +42,10 @@ pub(crate) fn parse() -> Result<Options, lexopt::Error> {
         match argument {
             Arg::Long("addr") => options.addr = value(&mut arguments, "--addr")?,
             Arg::Long("load") => options.load = value(&mut arguments, "--load")?,
-            Arg::Long("seconds") => options.seconds = Some(value(&mut arguments, "--seconds")?),
+            Arg::Long("seconds") => {
+                let seconds: u32 = value(&mut arguments, "--seconds")?;
+                options.time = Some(Duration::from_secs(seconds.into()));
+            }
             Arg::Long("no-repricing") => options.repricing = false,
             Arg::Long("no-profiler") => options.profiler = false,
             Arg::Long("help") => options.help = true,
@@ -56,7 +60,6 @@ fn value<T: FromStr<Err: Display>>(
     arguments: &mut Parser,
     option: &str,
 ) -> Result<T, lexopt::Error> {
-    let value = arguments.value()?;
-    let wrong = |error: &dyn Display| format!("{option} cannot be {value:?}: {error}").into();
-    value.to_str().ok_or_else(|| wrong(&"it is not text"))?.parse().map_err(|error| wrong(&error))
+    let value = arguments.value()?.string()?;
+    value.parse().map_err(|error| format!("{option} cannot be {value:?}: {error}").into())
 }

@@ -42,8 +42,10 @@ pub(crate) fn every_interval(load: &Load, end: Receiver<()>) {
 }
 
 fn show_holders(holders: &Profile) {
+    let mut title = "others waited for";
     for holder in holders.top(MOST) {
-        let waiting = Duration::from_nanos(holder.flat.unsigned_abs());
-        println!("{waiting:>10.1?} others waited for {}", holder.name);
+        let seconds = Duration::from_nanos(holder.flat.unsigned_abs()).as_secs_f64();
+        println!("  {title:17} {seconds:8.3} s  {}", holder.name);
+        title = "";
     }
 }

@@ -22,7 +22,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shop: &Arc<Shop>,
     load: &Load,
-    seconds: Option<u64>,
+    time: Option<Duration>,
 ) -> io::Result<()> {
     let mut customers = load.start(listener.local_addr()?);
     let routes = Router::new()
@@ -36,19 +36,19 @@ pub(crate) async fn serve(
     });
     axum::serve(listener, routes)
         .with_graceful_shutdown(async move {
-            closing_time(seconds).await;
+            closing_time(time).await;
             customers.shutdown().await;
         })
         .await
 }
 
-async fn closing_time(seconds: Option<u64>) {
+async fn closing_time(time: Option<Duration>) {
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
-    match seconds.map(Duration::from_secs) {
+    match time {
         Some(time) => tokio::time::timeout(time, interrupted).await.unwrap_or(()),
         None => interrupted.await,
     }
