@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 use std::mem::size_of;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,26 +14,12 @@ use profiler_core::parking_lot::{
     Once, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
     RwLockWriteGuard, lock_api,
 };
-use profiler_tests::parked::ThreadId;
+use profiler_tests::parked::start_parked;
 
 static NAMED: Mutex<Vec<u32>> = Mutex::named("named", Vec::new());
 static PLAIN: RwLock<u32> = RwLock::new(1);
 static NAMED_RW: RwLock<u32> = RwLock::named("named", 1);
 static CONDVAR: Condvar = Condvar::new();
-
-/// Starts a thread and returns once it is parked.
-fn start_parked<'scope, R: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    body: impl FnOnce() -> R + Send + 'scope,
-) -> thread::ScopedJoinHandle<'scope, R> {
-    let (say, said) = mpsc::channel();
-    let handle = scope.spawn(move || {
-        say.send(ThreadId::current()).expect("the test listens");
-        body()
-    });
-    said.recv().expect("the thread is there").wait_until_parked();
-    handle
-}
 
 #[test]
 fn locks_stand_in_statics() {

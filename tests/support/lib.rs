@@ -10,5 +10,6 @@ pub mod oracle;
 pub mod parked;
 pub mod pprof;
 pub mod server;
+pub mod text;
 pub mod tool;
 mod wire;

@@ -1,7 +1,8 @@
 //! Waiting until another thread sleeps, as the kernel tells it, instead of sleeping in the hope.
 
 use std::fs;
-use std::thread;
+use std::sync::mpsc;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 /// A test that waits longer than this has failed.
@@ -12,6 +13,24 @@ const BETWEEN: Duration = Duration::from_millis(1);
 /// A thread of this process, by the kernel's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ThreadId(u32);
+
+/// Starts a thread and returns once it is parked.
+///
+/// # Panics
+///
+/// The thread ends, or does not park within half a minute.
+pub fn start_parked<'scope, R: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> R + Send + 'scope,
+) -> ScopedJoinHandle<'scope, R> {
+    let (say, said) = mpsc::channel();
+    let handle = scope.spawn(move || {
+        say.send(ThreadId::current()).expect("the caller listens");
+        body()
+    });
+    said.recv().expect("the thread is there").wait_until_parked();
+    handle
+}
 
 /// What the kernel says about a thread at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
