@@ -13,3 +13,8 @@ pub mod server;
 pub mod text;
 pub mod tool;
 mod wire;
+
+/// The README's example must build.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
