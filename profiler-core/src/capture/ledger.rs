@@ -32,6 +32,12 @@ pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Returns how many forks lie between the first process and this one.
+pub(crate) fn generation() -> u32 {
+    // Relaxed: set before this thread existed or by this thread.
+    GENERATION.load(Ordering::Relaxed)
+}
+
 /// The integral of one lock.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -90,8 +96,7 @@ impl Ledger {
 
     /// Adds a waiter that has waited since `start`.
     pub(crate) fn enter(&self, start: u64) {
-        // Relaxed: set before this thread existed or by this thread.
-        let generation = GENERATION.load(Ordering::Relaxed);
+        let generation = generation();
         self.update(|state| {
             if state.generation != generation {
                 // Relaxed: only after a fork, and then this thread is alone or later than `state`.
@@ -104,7 +109,7 @@ impl Ledger {
 
     /// Takes a waiter out at `end`.
     pub(crate) fn leave(&self, end: u64) {
-        let generation = GENERATION.load(Ordering::Relaxed);
+        let generation = generation();
         self.update(|state| {
             let entered_here = state.generation == generation && state.waiters > 0;
             entered_here.then(|| State {
@@ -135,7 +140,7 @@ impl Ledger {
             self.unsettled.store(false, Ordering::SeqCst);
             let word = self.state.load(Ordering::SeqCst);
             let state = State::unpack(word);
-            if state.generation != GENERATION.load(Ordering::Relaxed) {
+            if state.generation != generation() {
                 return 0;
             }
             if state.waiters > 0 {

@@ -36,7 +36,7 @@ use super::monitor::Monitor;
 use super::waiters::{List, Waiter};
 use crate::buffer::record::Waiting;
 use crate::buffer::thread::{Thread, Wait};
-use crate::capture::{self, Prepared, rates};
+use crate::capture::{self, Prepared, ledger, rates};
 use crate::clock;
 
 /// The profiler's part of a condition variable.
@@ -111,7 +111,12 @@ impl Queue {
 
     fn list(&self) -> MutexGuard<'_, List> {
         // Nothing panics under this lock but, perhaps, an inner notification.
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.renew(ledger::generation()) {
+            // Relaxed: see `is_empty`.
+            self.length.store(0, Ordering::Relaxed);
+        }
+        list
     }
 }
 

@@ -62,6 +62,11 @@ impl Waiter {
         self.ledger().leave(now);
     }
 
+    /// Whether both wait with one lock, in whose ledger a mark stands.
+    fn shares_lock(&self, other: &Self) -> bool {
+        ptr::eq(self.monitor, other.monitor)
+    }
+
     fn ledger(&self) -> &Ledger {
         // SAFETY: the waiter borrows its lock for as long as it waits; called while it does.
         unsafe { &*self.monitor }.ledger()
@@ -75,6 +80,8 @@ pub(crate) struct List {
     last: *const Waiter,
     /// Whether the condition variable has ever told how many it woke: then 0 means none.
     tells: bool,
+    /// The process that those who wait belong to, by the number of forks that led to it.
+    generation: u32,
 }
 
 // SAFETY: the pointers are to waiters, whose cells are for whoever holds the list's lock.
@@ -82,7 +89,17 @@ unsafe impl Send for List {}
 
 impl List {
     pub(crate) const fn new() -> Self {
-        Self { first: ptr::null(), last: ptr::null(), tells: false }
+        Self { first: ptr::null(), last: ptr::null(), tells: false, generation: 0 }
+    }
+
+    /// Forgets those who waited in the parent of a forked process: they do not exist here, and
+    /// their stacks are for other threads to use. Returns whether it did so.
+    pub(crate) fn renew(&mut self, generation: u32) -> bool {
+        let stale = self.generation != generation;
+        if stale {
+            *self = Self { tells: self.tells, generation, ..Self::new() };
+        }
+        stale
     }
 
     /// Adds a waiter.
@@ -114,13 +131,15 @@ impl List {
         match waiter.mark.get() {
             // Another was woken by that notification, if the condition variable tells such things.
             Some(_) if timed_out && self.tells => {
-                match self.oldest(|other| other.mark.get().is_none()) {
+                match self.oldest(|other| other.mark.get().is_none() && waiter.shares_lock(other)) {
                     Some(other) => other.mark.set(waiter.mark.take()),
                     None => waiter.unmark(now()),
                 }
             }
             None if !timed_out => {
-                if let Some(other) = self.oldest(|other| other.mark.get().is_some()) {
+                let marked = |other: &Waiter| other.mark.get().is_some();
+                if let Some(other) = self.oldest(|other| marked(other) && waiter.shares_lock(other))
+                {
                     waiter.mark.set(other.mark.take());
                 }
             }
@@ -271,6 +290,36 @@ mod tests {
             list.mark(1, 10);
             list.woken(0, 1, || 15);
             assert_eq!(ledger.waiters(), 1);
+        });
+    }
+
+    #[test]
+    fn a_mark_stays_with_its_lock() {
+        let monitors = [Monitor::new(None), Monitor::new(None)];
+        let [a, b] = monitors.each_ref().map(Waiter::new);
+        for tells in [false, true] {
+            let mut list = List::new();
+            list.tells = tells;
+            for waiter in [&a, &b] {
+                // SAFETY: they outlive the list.
+                unsafe { list.push(waiter) };
+            }
+            list.mark(1, 10);
+            remove(&mut list, &b, false);
+            assert_eq!(b.settle(monitors[1].ledger(), None, 50), None);
+            remove(&mut list, &a, false);
+            assert_eq!(a.settle(monitors[0].ledger(), None, 50), Some(40));
+            assert_eq!(monitors.each_ref().map(|it| it.ledger().waiters()), [0, 0]);
+        }
+    }
+
+    #[test]
+    fn those_of_another_process_are_forgotten() {
+        with_three(true, |list, ledger, _| {
+            assert!(!list.renew(0));
+            assert!(list.renew(1));
+            assert_eq!((list.mark(usize::MAX, 10), ledger.waiters()), (0, 0));
+            assert!(list.tells && !list.renew(1));
         });
     }
 
