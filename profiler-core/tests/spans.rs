@@ -144,3 +144,14 @@ fn times_add_up_to_the_clock() {
     // The first tick may have been before the start; how long before is up to the machine.
     assert!(busy_time() < 2 * took, "busy {} ns of {took} ns", busy_time());
 }
+
+#[test]
+fn a_guard_can_be_shown() {
+    started();
+    let _outer = profiler_core::span!("shown outer");
+    // A second entry, so that the nodes know each other both ways.
+    drop(profiler_core::span!("shown inner"));
+    let inner = profiler_core::span!("shown inner");
+    let text = format!("{inner:?}");
+    assert!(text.contains("shown inner"), "{text}");
+}

@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::{fmt, iter};
 
 use crate::callsite::CallSite;
 
@@ -22,7 +23,6 @@ const CHUNK: usize = 24;
 pub(crate) const MAX_DEPTH: u32 = 256;
 
 /// A path: a call site below a parent. Lives for ever.
-#[derive(Debug)]
 pub(crate) struct Node {
     /// Nothing for the root.
     site: Option<&'static CallSite>,
@@ -76,7 +76,7 @@ impl Node {
 
     /// Returns this node and those above it, up to the root.
     pub(crate) fn up(&'static self) -> impl Iterator<Item = &'static Self> {
-        std::iter::successors(Some(self), |node| node.parent)
+        iter::successors(Some(self), |node| node.parent)
     }
 
     /// Returns the node so many levels above this one; 0 is this one.
@@ -132,12 +132,20 @@ impl Node {
     pub(crate) fn children(&self) -> impl Iterator<Item = &'static Self> {
         // Acquire: pairs with the Release in `Tree::child`; the node is initialised.
         let mut next = self.first_child.load(Ordering::Acquire).cast_const();
-        std::iter::from_fn(move || {
+        iter::from_fn(move || {
             // SAFETY: null, or a node that was initialised before it was linked; never freed.
             let child: &'static Self = unsafe { next.as_ref() }?;
             next = child.sibling;
             Some(child)
         })
+    }
+}
+
+/// By its path: nodes know each other both ways, and the cells are the owner's.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sites = iter::successors(Some(self), |node| node.parent);
+        f.debug_list().entries(sites.filter_map(|node| node.site).map(CallSite::name)).finish()
     }
 }
 
