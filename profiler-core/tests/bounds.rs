@@ -1,6 +1,8 @@
 //! Totals stay exact when distinct stacks and paths exceed their bounds.
 
-use profiler_core::{Config, Kind, Rates, snapshot, wait, with_labels};
+use profiler_core::{Config, CustomProfile, Kind, Rates, snapshot, wait, with_labels};
+
+static THINGS: CustomProfile = CustomProfile::new("things");
 
 #[test]
 fn what_finds_no_room_is_counted_under_overflow() {
@@ -18,4 +20,14 @@ fn what_finds_no_room_is_counted_under_overflow() {
         .sum();
     assert_eq!(overflow, 30);
     assert_eq!(profiler_core::stats().lost, 30);
+
+    // A profile of the application's own finds no room either.
+    let things = [THINGS.enter(), THINGS.enter()];
+    let count = || snapshot(Kind::Custom("things")).expect("available").totals()[0];
+    assert_eq!(count(), 2);
+    let [first, second] = things;
+    std::thread::spawn(move || drop(first)).join().expect("no panic");
+    assert_eq!(count(), 1);
+    drop(second);
+    assert_eq!(count(), 0);
 }

@@ -150,7 +150,7 @@ pub(crate) fn record(header: Header, values: [i64; VALUES]) {
 pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; VALUES]) {
     let row = thread().and_then(Thread::write).and_then(|mut writer| {
         let (tally, _, _) = writer.parts();
-        find_or_overflow(tally, key, header.source)
+        find_or_overflow(tally, key, &header)
     });
     Prepared { header, row }.add(values);
 }
@@ -172,16 +172,19 @@ fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
             Marker::No => (Header { node, labels, ..header }, &scratch[..depth]),
             _ => (header, &[][..]),
         };
-        find_or_overflow(tally, RowKey { header: header.words(), frames }, header.source)
+        find_or_overflow(tally, RowKey { header: header.words(), frames }, &header)
     }))
 }
 
-fn find_or_overflow(tally: TallyWriter<'_>, key: RowKey<'_>, source: Source) -> Option<Row> {
+fn find_or_overflow(tally: TallyWriter<'_>, key: RowKey<'_>, header: &Header) -> Option<Row> {
+    let source = header.source;
     let bucketed = source == Source::Block;
+    // The name of a custom profile says which one it is, and there are few.
+    let name = header.name.filter(|_| source == Source::Custom);
     // Relaxed: a limit.
     let limit = MAX_STACKS.load(Ordering::Relaxed);
     tally.find(key, bucketed, limit).or_else(|| {
-        let overflow = Header { marker: Marker::Overflow, ..Header::new(source) };
+        let overflow = Header { marker: Marker::Overflow, name, ..Header::new(source) };
         tally.find(RowKey { header: overflow.words(), frames: &[] }, bucketed, usize::MAX)
     })
 }
