@@ -57,7 +57,8 @@ pub(crate) fn charge(thread: &Thread, nanoseconds: i64) -> Option<Weighted> {
         return Some((count, sum));
     }
     let chosen = thread.random().is_multiple_of(u64::from(fraction));
-    chosen.then(|| (count * i64::from(fraction), sum.saturating_mul(i64::from(fraction))))
+    let weight = i64::from(fraction);
+    chosen.then(|| (count.saturating_mul(weight), sum.saturating_mul(weight)))
 }
 
 /// Values of at least `rate` count as they are. A smaller one is taken with probability
@@ -77,6 +78,8 @@ pub(crate) struct Draw {
 
 impl Draw {
     fn new(rate: u64, mut random: impl FnMut() -> u64) -> Self {
+        // A larger one would be a negative sum.
+        let rate = rate.min(i64::MAX as u64);
         let least = match rate {
             0 => u64::MAX,
             1 => 0,
@@ -137,6 +140,14 @@ mod tests {
             assert_eq!(weigh(value, 1, &mut random), Some((1, value as i64)));
         }
         assert_eq!(weigh(0, 1, &mut random), Some((1, 0)));
+    }
+
+    #[test]
+    fn no_rate_turns_a_sum_around() {
+        for rate in [1 << 63, u64::MAX] {
+            assert_eq!(weigh((1 << 62) + 1, rate, || 0), Some((2, i64::MAX)));
+            assert_eq!(weigh(u64::MAX, rate, || 0), Some((1, i64::MAX)));
+        }
     }
 
     /// Count and sum must both come out right, whatever the length and the rate.
