@@ -73,8 +73,9 @@ impl Module {
             start..start + table_length(loaded.read(rest)?) as u64
         };
         let index_kept = loaded.keep(index.clone())?;
-        let relative =
-            |range: &Range<u64>| Some(range.start - loaded.base..range.end - loaded.base);
+        let relative = |range: &Range<u64>| {
+            Some(range.start.wrapping_sub(loaded.base)..range.end.wrapping_sub(loaded.base))
+        };
         let sections = ExplicitModuleSectionInfo {
             text_svma: relative(&loaded.code),
             eh_frame_hdr_svma: relative(&index),
