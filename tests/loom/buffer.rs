@@ -1,9 +1,7 @@
 //! The product's files, against the model's atomics.
 
 pub(crate) mod primitive {
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 
     pub(crate) use crate::wide::AtomicU128;
 }

@@ -3,10 +3,10 @@
 #![allow(unsafe_code, reason = "the writer's side of a tally is for one thread at a time")]
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use loom::thread;
 
-use crate::buffer::registry::{Block, Registry};
+use crate::buffer::registry::{Block, Owner, Registry};
 use crate::buffer::row::{HEADER, RowKey};
 use crate::buffer::slot::Slot;
 use crate::buffer::tally::Tally;
@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Model] = &[
     ("a reader sees whole rows while the table grows", whole_rows),
     ("a reader sees no more than was added", no_more_than_added),
     ("one thread gets a block whose owner is gone", one_owner),
+    ("a number that comes round again takes no block from another", number_again),
     ("a slot is read whole or not at all", whole_slot),
     ("what is charged is what was waited", conservation),
     ("a ledger that is settled owes nothing", settled),
@@ -76,12 +77,12 @@ fn no_more_than_added() {
 }
 
 struct Plain {
-    owner: AtomicU32,
+    owner: Owner,
     next: AtomicPtr<Plain>,
 }
 
 impl Block for Plain {
-    fn owner(&self) -> &AtomicU32 {
+    fn owner(&self) -> &Owner {
         &self.owner
     }
 
@@ -92,7 +93,7 @@ impl Block for Plain {
 
 fn block(owner: u32) -> std::ptr::NonNull<Plain> {
     let next = AtomicPtr::new(std::ptr::null_mut());
-    std::ptr::NonNull::from(Box::leak(Box::new(Plain { owner: AtomicU32::new(owner), next })))
+    std::ptr::NonNull::from(Box::leak(Box::new(Plain { owner: Owner::new(owner), next })))
 }
 
 fn one_owner() {
@@ -106,17 +107,37 @@ fn one_owner() {
                 // Thread 1 is gone.
                 let claimed = registry.claim(number, |thread| thread != 1);
                 let mine = claimed.unwrap_or_else(|| registry.push(block(number)));
-                assert_eq!(mine.owner.load(Ordering::Relaxed), number);
+                assert_eq!(mine.owner.thread(), number);
             })
         })
         .collect();
     for thread in threads {
         thread.join().expect("no panic");
     }
-    let mut owners: Vec<_> =
-        registry.iter().map(|block| block.owner.load(Ordering::Relaxed)).collect();
+    let mut owners: Vec<_> = registry.iter().map(|block| block.owner.thread()).collect();
     owners.sort_unstable();
     assert_eq!(owners, [2, 3]);
+}
+
+fn number_again() {
+    let registry = Arc::new(Registry::new(AtomicPtr::new(std::ptr::null_mut())));
+    registry.push(block(1));
+    // Thread 1 is gone, until a new one has got its number.
+    let again = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = [1, 2]
+        .into_iter()
+        .map(|number| {
+            let (registry, again) = (Arc::clone(&registry), Arc::clone(&again));
+            thread::spawn(move || {
+                again.fetch_or(number == 1, Ordering::SeqCst);
+                let is_alive = |thread| thread != 1 || again.load(Ordering::SeqCst);
+                let claimed = registry.claim(number, is_alive);
+                std::ptr::from_ref(claimed.unwrap_or_else(|| registry.push(block(number)))).addr()
+            })
+        })
+        .collect();
+    let [first, second] = threads.try_into().expect("two");
+    assert_ne!(first.join().expect("no panic"), second.join().expect("no panic"));
 }
 
 fn whole_slot() {

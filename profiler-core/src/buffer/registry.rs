@@ -9,16 +9,47 @@
 use std::ptr;
 use std::ptr::NonNull;
 
-use super::primitive::{AtomicPtr, AtomicU32, Ordering};
+use super::primitive::{AtomicPtr, AtomicU64, Ordering};
 
 /// What the registry needs of a block.
 pub(crate) trait Block: Sync + 'static {
-    /// The number of the thread that owns it.
-    fn owner(&self) -> &AtomicU32;
+    /// The thread that owns it.
+    fn owner(&self) -> &Owner;
     /// The next block of the list; written by the registry before the block is seen.
     fn next(&self) -> &AtomicPtr<Self>
     where
         Self: Sized;
+}
+
+/// Whose a block is: the kernel's number of a thread, and above it how often the block has changed
+/// hands. Numbers come round again; with the count the word never does.
+#[derive(Debug)]
+pub(crate) struct Owner(AtomicU64);
+
+impl Owner {
+    pub(crate) fn new(thread: u32) -> Self {
+        Self(AtomicU64::new(u64::from(thread)))
+    }
+
+    /// Returns the number of the thread that owns the block or owned it last.
+    pub(crate) fn thread(&self) -> u32 {
+        // Relaxed: the number says all.
+        number(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the owner's number is another one now. Only the owner may call this.
+    pub(crate) fn rename(&self, thread: u32) {
+        // Relaxed, both: nobody takes the block of a thread that lives.
+        let word = self.0.load(Ordering::Relaxed);
+        self.0.store(word & !NUMBER | u64::from(thread), Ordering::Relaxed);
+    }
+}
+
+/// The part of an owner's word that is the thread's number.
+const NUMBER: u64 = u32::MAX as u64;
+
+const fn number(word: u64) -> u32 {
+    (word & NUMBER) as u32
 }
 
 /// The list.
@@ -51,17 +82,16 @@ impl<B: Block> Registry<B> {
     /// come round again: numbers of living threads are unique.
     pub(crate) fn claim(&self, owner: u32, is_alive: impl Fn(u32) -> bool) -> Option<&'static B> {
         self.iter().find(|block| {
-            // Relaxed: only a hint; the exchange below decides.
-            let held_by = block.owner().load(Ordering::Relaxed);
-            if held_by == owner {
-                return true;
-            }
+            // Acquire: pairs with the exchange below: whether this owner lives is asked after.
+            let word = block.owner().0.load(Ordering::Acquire);
+            let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(owner);
             // AcqRel: a thread that has ended has written all it will, and the kernel's word for
             // its end orders that before; two claimants are ordered by this exchange.
-            !is_alive(held_by)
+            (number(word) == owner || !is_alive(number(word)))
                 && block
                     .owner()
-                    .compare_exchange(held_by, owner, Ordering::AcqRel, Ordering::Relaxed)
+                    .0
+                    .compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
         })
     }

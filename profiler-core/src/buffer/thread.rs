@@ -9,10 +9,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::opened::Opened;
-use super::registry::{Block, Registry};
+use super::registry::{Block, Owner, Registry};
 use super::row::{Row, RowKey};
 use super::slot::Slot;
 use super::tally::Tally;
@@ -57,7 +57,7 @@ pub(crate) struct Thread {
     pub(crate) opened: Opened,
 
     // Set when a thread takes the block over.
-    owner: AtomicU32,
+    owner: Owner,
     number: AtomicU64,
     next: AtomicPtr<Thread>,
     tally: Tally,
@@ -71,7 +71,7 @@ unsafe impl Sync for Thread {}
 unsafe impl Send for Thread {}
 
 impl Block for Thread {
-    fn owner(&self) -> &AtomicU32 {
+    fn owner(&self) -> &Owner {
         &self.owner
     }
 
@@ -99,8 +99,9 @@ pub(crate) fn join(depth: usize) -> Option<&'static Thread> {
         return None;
     }
     let owner = sys::thread_id();
-    let claimed = THREADS.claim(owner, sys::is_thread_alive);
-    let thread = claimed.or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)));
+    // A number that could not be had is 0, and would be anybody's.
+    let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive));
+    let thread = claimed.flatten().or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)));
     if let Some(thread) = thread {
         thread.reset();
         CURRENT.set(Some(thread));
@@ -127,8 +128,7 @@ pub(crate) fn joined() -> u64 {
 /// Stores only.
 pub(crate) fn forked() {
     if let Some(thread) = current() {
-        // Relaxed: the child has one thread.
-        thread.owner.store(sys::thread_id(), Ordering::Relaxed);
+        thread.owner.rename(sys::thread_id());
     }
 }
 
@@ -152,7 +152,7 @@ impl Thread {
             stack: Cell::new(None),
             scratch: (frames, depth + OWN_FRAMES),
             opened: Opened::new(),
-            owner: AtomicU32::new(owner),
+            owner: Owner::new(owner),
             number: AtomicU64::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
             tally: Tally::new(FIRST_SLOTS),
@@ -226,8 +226,7 @@ impl Thread {
 
     /// Returns the kernel's number of the thread that owns or last owned this block.
     pub(crate) fn owner_id(&self) -> u32 {
-        // Relaxed: the number says all.
-        self.owner.load(Ordering::Relaxed)
+        self.owner.thread()
     }
 
     /// Returns the number that the owner was given when it joined, from 1.
