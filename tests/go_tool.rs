@@ -118,10 +118,9 @@ fn fetch(path: &str) -> Profile {
     check::valid(&response.body)
 }
 
-/// The last column of each function, as it stands in the profile: flat and cumulative.
-fn by_function(profile: &Profile) -> BTreeMap<&str, (i64, i64)> {
+/// One column of each function, as it stands in the profile: flat and cumulative.
+fn by_function(profile: &Profile, column: usize) -> BTreeMap<&str, (i64, i64)> {
     let names: Vec<_> = profile.samples.iter().flat_map(|sample| &sample.names).collect();
-    let column = profile.sample_types.len() - 1;
     let values = |name: &str| (profile.flat(name)[column], profile.cumulative(name)[column]);
     names.into_iter().map(|name| (name.as_str(), values(name))).collect()
 }
@@ -133,7 +132,7 @@ fn every_profile_is_shown_with_its_names_and_totals() {
     for kind in kinds() {
         let profile = fetch(kind.name());
         let top = tool.top(&[&url(kind.name())]);
-        let column = profile.sample_types.len() - 1;
+        let column = kind.default_column();
         assert_eq!(top.total, profile.totals()[column], "{kind}");
         if kind == Kind::Goroutine {
             // Each look finds the threads of the server elsewhere.
@@ -141,7 +140,7 @@ fn every_profile_is_shown_with_its_names_and_totals() {
         }
         assert_eq!(profile.totals(), snapshot(kind).expect("it is available").totals(), "{kind}");
         assert!(!profile.samples.is_empty(), "{kind}");
-        let expected = by_function(&profile);
+        let expected = by_function(&profile, column);
         for row in &top.rows {
             let name = row.name.as_str();
             assert_eq!(expected.get(name), Some(&(row.flat, row.cum)), "{kind}: {name}");

@@ -2,9 +2,10 @@
 //!
 //! Merging is addition, so the order of reading does not matter; nothing that is read waits.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source, Waiting};
@@ -61,7 +62,7 @@ pub(crate) struct Sums {
 }
 
 /// All rows of one kind, summed over all tallies.
-pub(crate) type Rows = HashMap<Key, Sums>;
+pub(crate) type Rows = FxHashMap<Key, Sums>;
 
 /// The user's labels as a key carries them.
 type Labels = Arc<[(Arc<str>, Arc<str>)]>;
@@ -69,8 +70,8 @@ type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 /// Makes keys; what many keys share is made once.
 #[derive(Default)]
 pub(crate) struct Keys {
-    paths: HashMap<*const Node, Arc<[&'static CallSite]>>,
-    labels: HashMap<*const Set, Labels>,
+    paths: FxHashMap<*const Node, Arc<[&'static CallSite]>>,
+    labels: FxHashMap<*const Set, Labels>,
 }
 
 impl Keys {
@@ -116,7 +117,7 @@ impl Keys {
 
 /// Returns the rows of one source, summed over all threads; for custom profiles those of one name.
 pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
-    let mut rows = Rows::new();
+    let mut rows = Rows::default();
     let mut keys = Keys::default();
     let wanted = |header: &Header| {
         header.source == source && (source != Source::Custom || header.name == custom)
@@ -158,7 +159,7 @@ pub(crate) fn add(rows: &mut Rows, key: Key, values: [i64; VALUES], waits: Optio
 
 /// Returns the span paths of all threads with their calls and times.
 pub(crate) fn spans() -> Rows {
-    let mut rows = Rows::new();
+    let mut rows = Rows::default();
     let mut keys = Keys::default();
     for thread in thread::all() {
         let mut open = vec![thread.tree().root()];
@@ -175,7 +176,7 @@ pub(crate) fn spans() -> Rows {
 
 /// Returns how many threads joined; who created them is not known.
 pub(crate) fn threads() -> Rows {
-    let mut rows = Rows::new();
+    let mut rows = Rows::default();
     let joined = i64::try_from(thread::joined()).unwrap_or(i64::MAX);
     let key = Keys::default().key(&Header::new(Source::Custom), Stack::Marker("[unknown]"));
     add(&mut rows, key, [joined, 0, 0, 0], None);
@@ -227,7 +228,7 @@ mod tests {
     type Part = Vec<(u8, i32, i32)>;
 
     fn sum(parts: &[&Part]) -> Rows {
-        let mut rows = Rows::new();
+        let mut rows = Rows::default();
         for &&(number, count, delay) in parts.iter().copied().flatten().collect::<Vec<_>>().iter() {
             let waits = [(i64::from(count), i64::from(delay)); WAIT_BUCKETS];
             add(&mut rows, key(number), [count.into(), delay.into(), 0, 0], Some(waits));
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_row_without_values_is_no_row() {
-        let mut rows = Rows::new();
+        let mut rows = Rows::default();
         add(&mut rows, key(1), [0; VALUES], None);
         assert!(rows.is_empty());
     }

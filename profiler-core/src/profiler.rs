@@ -249,7 +249,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
     let labels = LabelView { span: true, thread: true, acquired_at: true, wait: false };
     let view = default_view().labels(labels);
     for (position, states) in states.chunks(DUMP_CHUNK).enumerate() {
-        let mut rows = Rows::new();
+        let mut rows = Rows::default();
         for state in states {
             let thread = Some(state.number.to_string().into());
             merge::add(&mut rows, Key { thread, ..state.key.clone() }, [1, 0, 0, 0], None);

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_check_finds_what_is_wrong() {
-        let rows = Rows::from([
+        let rows = Rows::from_iter([
             (native(&[START + 1, START + 2]), sums(3, 100)),
             (native(&[START + 2]), sums(1, 10)),
         ]);

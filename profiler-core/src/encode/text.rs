@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn empty_profiles_have_a_heading() {
-        check(Kind::Custom("my/own"), Rows::new(), "my/own profile: total 0\n");
-        check(Kind::Block, Rows::new(), "--- contention:\ncycles/second=1000000000\n");
+        check(Kind::Custom("my/own"), Rows::default(), "my/own profile: total 0\n");
+        check(Kind::Block, Rows::default(), "--- contention:\ncycles/second=1000000000\n");
     }
 }

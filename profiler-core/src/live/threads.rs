@@ -44,7 +44,7 @@ pub(crate) fn count() -> usize {
 
 /// Returns the rows of the goroutine profile: one for each stack and labels.
 pub(crate) fn rows() -> Rows {
-    let mut rows = Rows::new();
+    let mut rows = Rows::default();
     for state in states() {
         let key = Key { thread: state.name.map(Into::into), ..state.key };
         merge::add(&mut rows, key, [1, 0, 0, 0], None);

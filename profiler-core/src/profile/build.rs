@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn exactly_the_configured_depth_is_kept_and_the_root_is_cut() {
         let stack: Vec<u64> = [START + 1].into_iter().chain(0x20_0000..0x20_00c8).collect();
-        let rows = Rows::from([(native(&stack), sums(1, 1))]);
+        let rows = Rows::from_iter([(native(&stack), sums(1, 1))]);
         let profile = profile(reading(Kind::Block, NATIVE), &rows, NAMES);
         let frames: Vec<u64> =
             profile.samples().next().unwrap().frames().map(|frame| frame.address).collect();
@@ -343,8 +343,8 @@ mod tests {
         };
         let handoff = (key(Stack::Marker("[handoff]")), sums(1, 1));
         let overflow = (key(Stack::Marker("[overflow]")), sums(1, 2));
-        let one = address(Rows::from([handoff.clone()]));
-        assert_eq!(one, address(Rows::from([handoff, overflow])));
+        let one = address(Rows::from_iter([handoff.clone()]));
+        assert_eq!(one, address(Rows::from_iter([handoff, overflow])));
         assert!((0x1000..0x1_0000).contains(&one));
     }
 
@@ -354,7 +354,7 @@ mod tests {
             path: path.into(),
             ..native(&[START + address])
         };
-        let rows = Rows::from([
+        let rows = Rows::from_iter([
             (path(&[&CHECKOUT, &SERVE], 3), sums(1, 100)),
             (path(&[&CHECKOUT, &SERVE], 4), sums(1, 10)),
             (path(&[&SERVE], 3), sums(1, 1)),

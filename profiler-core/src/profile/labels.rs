@@ -202,7 +202,7 @@ mod tests {
     static SITE: CallSite = CallSite::new(Name::Literal("shop::serve"), "src/shop.rs", 3);
 
     fn check(view: LabelView, row: Key, expected: &str) {
-        let rows = Rows::from([(row, sums(1, 1))]);
+        let rows = Rows::from_iter([(row, sums(1, 1))]);
         let profile = profile(reading(Kind::Block, NATIVE.labels(view)), &rows, &[(1, "f")]);
         assert_eq!(text(&profile), [format!("1 1: f{expected}")]);
     }

@@ -134,7 +134,7 @@ mod tests {
     fn at(seconds: u64, rows: &[(&[u64], &str, i64, i64)]) -> Profile {
         let mut reading = reading(Kind::Block, NATIVE);
         reading.time += Duration::from_secs(seconds);
-        let mut sum = Rows::new();
+        let mut sum = Rows::default();
         for &(stack, tenant, count, nanoseconds) in rows {
             let stack: Vec<u64> = stack.iter().map(|address| START + address).collect();
             let row = sum.entry(labelled(&stack, &[("tenant", tenant)])).or_default();
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "of one kind")]
     fn kinds_must_agree() {
-        let other = profile(reading(Kind::Mutex, NATIVE), &Rows::from([]), NAMES);
+        let other = profile(reading(Kind::Mutex, NATIVE), &Rows::from_iter([]), NAMES);
         let _ = at(0, &[]).since(&other);
     }
 

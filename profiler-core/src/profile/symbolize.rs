@@ -287,7 +287,7 @@ mod tests {
             std::hint::black_box(line!())
         }
         let address = inside as *const () as u64 + 1;
-        let rows = Rows::from([(native(&[address]), sums(1, 100))]);
+        let rows = Rows::from_iter([(native(&[address]), sums(1, 100))]);
         let resolver = Mutex::new(Resolver::new(1 << 20));
         let profile = build(reading(Kind::Block, NATIVE), &rows, &resolver);
         let frame = profile.samples().next().unwrap().frames().last().unwrap();

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn functions_stand_by_what_they_account_for_themselves() {
         let names = [(START + 1, "inner | outer"), (START + 2, "main"), (START + 3, "inner")];
-        let rows = Rows::from([
+        let rows = Rows::from_iter([
             (native(&[START + 1, START + 2]), sums(1, 100)),
             // Recursion counts once.
             (native(&[START + 3, START + 1, START + 2]), sums(1, 10)),

@@ -12,7 +12,7 @@ use crate::profile::build_with;
 const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
 
 fn example() -> Profile {
-    let rows = Rows::from([
+    let rows = Rows::from_iter([
         (labelled(&[START + 1, START + 2], &[("tenant", "a")]), sums(3, 100)),
         (native(&[START + 2]), sums(1, 10)),
         (key(Stack::Marker("[handoff]")), sums(1, 1)),
@@ -72,7 +72,7 @@ fn stacks_names_and_labels_are_found_again() {
 #[test]
 fn the_header_is_that_of_the_kind() {
     for kind in Kind::ALL.iter().copied().chain([Kind::Custom("connections")]) {
-        let message = decode(&profile(reading(kind, NATIVE), &Rows::new(), &[]));
+        let message = decode(&profile(reading(kind, NATIVE), &Rows::default(), &[]));
         let text = |position: i64| &*message.string_table[usize::try_from(position).unwrap()];
         let types: Vec<_> =
             message.sample_type.iter().map(|t| (text(t.r#type), text(t.unit))).collect();
@@ -93,7 +93,7 @@ fn only_a_difference_has_a_duration() {
     let earlier = example();
     let mut reading = reading(Kind::Mutex, NATIVE);
     reading.time += Duration::from_millis(1500);
-    let later = profile(reading, &Rows::from([(native(&[START + 2]), sums(2, 20))]), NAMES);
+    let later = profile(reading, &Rows::from_iter([(native(&[START + 2]), sums(2, 20))]), NAMES);
     let message = decode(&later.since(&earlier));
     assert_eq!(message.duration_nanos, 1_500_000_000);
     assert_eq!(message.time_nanos, 1_000_000_001_500_000_000);
@@ -101,7 +101,7 @@ fn only_a_difference_has_a_duration() {
 
 /// Returns the four `has_…` of the mapping when these addresses are in the profile.
 fn has(addresses: &[u64], names: &[(u64, &str)]) -> [bool; 4] {
-    let rows = Rows::from([(native(addresses), sums(1, 1))]);
+    let rows = Rows::from_iter([(native(addresses), sums(1, 1))]);
     let mapping = decode(&profile(reading(Kind::Mutex, NATIVE), &rows, names)).mapping[0];
     [
         mapping.has_functions,
@@ -121,7 +121,7 @@ fn a_mapping_has_names_only_if_all_were_found() {
 
 #[test]
 fn without_mappings_one_stands_for_all() {
-    let rows = Rows::from([(native(&[7]), sums(1, 1))]);
+    let rows = Rows::from_iter([(native(&[7]), sums(1, 1))]);
     let profile = build_with(reading(Kind::Block, NATIVE), &rows, |addresses| {
         (Vec::new(), vec![crate::profile::Found::default(); addresses.len()])
     });
