@@ -7,6 +7,7 @@ pub(crate) mod primitive {
 }
 
 #[path = "../../profiler-core/src/buffer/registry.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod registry;
 #[path = "../../profiler-core/src/buffer/row.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
