@@ -5,7 +5,7 @@
 
 mod buffer;
 #[path = "../../profiler-core/src/capture/ledger.rs"]
-#[allow(dead_code, unexpected_cfgs, reason = "the models use a part of it, and have no features")]
+#[allow(dead_code, reason = "the models use a part of it")]
 mod ledger;
 mod models;
 mod wide;

@@ -85,10 +85,7 @@ impl Ledger {
     }
 
     /// Returns the number of waiters.
-    #[cfg_attr(
-        not(feature = "parking_lot"),
-        allow(dead_code, reason = "only these locks are bumped")
-    )]
+    #[allow(dead_code, reason = "only the locks of feature `parking_lot` are bumped")]
     pub(crate) fn waiters(&self) -> u32 {
         // Relaxed: a figure.
         State::unpack(self.state.load(Ordering::Relaxed)).waiters
