@@ -25,16 +25,18 @@ impl RowKey<'_> {
     /// Multiplies every word in, in four lanes, since one chain would wait for each product.
     pub(crate) fn hash(&self) -> u64 {
         const K: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mix = |lane: u64, word: u64| (lane.rotate_left(23) ^ word).wrapping_mul(K);
         let mut lanes = [self.frames.len() as u64, 1, 2, 3];
-        let mut mix = |words: &[u64]| {
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane = (lane.rotate_left(23) ^ word).wrapping_mul(K);
+        for words in [&self.header[..], self.frames] {
+            let (fours, rest) = words.as_chunks::<4>();
+            for four in fours {
+                lanes = std::array::from_fn(|lane| mix(lanes[lane], four[lane]));
             }
-        };
-        self.header.chunks(4).for_each(&mut mix);
-        self.frames.chunks(4).for_each(&mut mix);
-        let hash =
-            lanes.iter().fold(0, |hash: u64, lane| (hash.rotate_left(29) ^ lane).wrapping_mul(K));
+            for (lane, &word) in lanes.iter_mut().zip(rest) {
+                *lane = mix(*lane, word);
+            }
+        }
+        let hash = lanes.into_iter().fold(0, |hash: u64, lane| mix(hash, lane));
         hash ^ (hash >> 32)
     }
 }
