@@ -189,13 +189,17 @@ impl Stacks {
             return stack[..length.min(self.reading.depth)].into();
         }
         let locations = &mut self.locations;
+        let logical = self.reading.view.stack == StackView::Logical;
         match &key.stack {
-            Stack::Marker(name) => [self.pseudo.marker(name, locations)].into(),
+            // A thread that runs is on a path, though its machine stack is not known.
+            Stack::Marker(name) if !logical || key.path.is_empty() => {
+                [self.pseudo.marker(name, locations)].into()
+            }
             Stack::Native(_) if key.path.is_empty() => {
                 [self.pseudo.marker(NO_SPAN, locations)].into()
             }
             // Also where there is no machine stack, for want of a way to walk it.
-            Stack::Native(_) => key
+            _ => key
                 .path
                 .iter()
                 .take(self.reading.depth)
@@ -358,10 +362,11 @@ mod tests {
             (path(&[&CHECKOUT, &SERVE], 3), sums(1, 100)),
             (path(&[&CHECKOUT, &SERVE], 4), sums(1, 10)),
             (path(&[&SERVE], 3), sums(1, 1)),
+            (Key { path: [&SERVE].into(), ..key(Stack::Marker("[running]")) }, sums(1, 0)),
         ]);
         let view = NATIVE.stack(StackView::Logical);
         let profile = profile(reading(Kind::Mutex, view), &rows, NAMES);
-        assert_eq!(text(&profile), ["2 110: shop::checkout; shop::serve", "1 1: shop::serve"]);
+        assert_eq!(text(&profile), ["2 110: shop::checkout; shop::serve", "2 1: shop::serve"]);
         let frame = profile.samples().next().unwrap().frames().next().unwrap();
         assert_eq!((frame.file, frame.line), ("src/shop.rs", 7));
         assert_eq!(frame.address, CHECKOUT.address());

@@ -45,6 +45,7 @@ use crate::kind::Kind;
 /// | `[overflow]` | records whose stack was one too many for its thread |
 /// | `[lost]` | records of which only the values could be kept |
 /// | `[unknown]` | threads of which it is not known where they were created |
+/// | `[running]` | threads that run, so that their stack is not known |
 /// | `[no span]` | records outside any span, where a stack is the path of spans |
 ///
 /// Labels are `kind` (what was waited for), `lock` (its name) and the application's own, others on
