@@ -14,7 +14,7 @@ use crate::kind::Kind;
 use crate::live::threads;
 use crate::merge::{self, Key, Rows};
 use crate::profile::{self, Profile, Reading, Resolver};
-use crate::{buffer, clock, stack, sys};
+use crate::{buffer, clock, labels, stack, sys};
 
 /// Milliseconds between two ticks of the clock of span times at the least; three times as many at
 /// the most, ten in the mean.
@@ -84,6 +84,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
     sys::on_fork_child(|| {
         ledger::forked();
         buffer::thread::forked();
+        labels::forked();
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     // Without this thread times are read from the system's clock and libraries loaded later are

@@ -5,7 +5,8 @@
 //! is full, further sets keep their keys and get `[other]` for every value.
 
 use std::collections::HashSet;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Sets kept: more than any server takes as series from one process.
 const MAX_SETS: usize = 4096;
@@ -26,7 +27,43 @@ struct Table {
     bytes: usize,
 }
 
-static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
+/// The table of one process. The child of a fork begins with another, since a thread that it has not
+/// may hold the lock of its parent's for ever.
+struct OfProcess {
+    forks: u32,
+    table: LazyLock<Mutex<Table>>,
+    child: OnceLock<&'static Self>,
+}
+
+static FIRST: OfProcess = OfProcess::new(0);
+/// Forks between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+impl OfProcess {
+    const fn new(forks: u32) -> Self {
+        Self { forks, table: LazyLock::new(Mutex::default), child: OnceLock::new() }
+    }
+}
+
+/// Begins with an empty table, in the child of a fork. Sets in force stay as they are.
+///
+/// # Signal safety
+///
+/// One atomic addition.
+pub(crate) fn forked() {
+    // Relaxed: the child has one thread.
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn table() -> MutexGuard<'static, Table> {
+    // Relaxed: set before this thread existed or by this thread.
+    let forks = FORKS.load(Ordering::Relaxed);
+    let mut process = &FIRST;
+    while process.forks != forks {
+        process = process.child.get_or_init(|| Box::leak(Box::new(OfProcess::new(forks))));
+    }
+    process.table.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Set {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -36,13 +73,12 @@ impl Set {
 
 /// Returns the one set of these pairs; of two with one key the later counts. Nothing for none.
 pub(crate) fn intern<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'static Set> {
-    let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-    table.intern(pairs, MAX_SETS)
+    table().intern(pairs, MAX_SETS)
 }
 
 /// Returns the bytes that all sets take.
 pub(crate) fn bytes() -> usize {
-    TABLE.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    table().bytes
 }
 
 impl Table {
