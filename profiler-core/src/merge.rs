@@ -22,8 +22,8 @@ pub(crate) const VALUES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Stack {
     /// Addresses of instructions, leaf first: each lies inside its call, so return addresses have
-    /// been taken back by one already. May be empty.
-    Native(Box<[u64]>),
+    /// been taken back by one already. May be empty. Borrowed from a row, which lives for ever.
+    Native(&'static [u64]),
     /// Time that belongs to no stack, under a name in brackets, for example `[handoff]`.
     Marker(&'static str),
 }
@@ -79,7 +79,7 @@ impl Keys {
     pub(crate) fn of_row(&mut self, header: &Header, row: Row) -> Key {
         let stack = match header.marker.name() {
             Some(name) => Stack::Marker(name),
-            None => Stack::Native(row.key().frames.into()),
+            None => Stack::Native(row.key().frames),
         };
         self.key(header, stack)
     }
@@ -166,7 +166,7 @@ pub(crate) fn spans() -> Rows {
         while let Some(node) = open.pop() {
             let [calls, busy, idle] = node.values();
             let header = Header { node: Some(node), ..Header::new(Source::Custom) };
-            let key = keys.key(&header, Stack::Native(Box::default()));
+            let key = keys.key(&header, Stack::Native(&[]));
             add(&mut rows, key, [calls, busy, idle, 0], None);
             open.extend(node.children());
         }
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     fn key(number: u8) -> Key {
-        let stack = Stack::Native([u64::from(number) + 1].into());
+        let stack = Stack::Native(vec![u64::from(number) + 1].leak());
         Keys::default().key(&Header::new(Source::Block), stack)
     }
 

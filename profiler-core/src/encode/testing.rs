@@ -42,7 +42,7 @@ pub(crate) fn key(stack: Stack) -> Key {
 
 /// A key with a machine stack.
 pub(crate) fn native(addresses: &[u64]) -> Key {
-    key(Stack::Native(addresses.into()))
+    key(Stack::Native(addresses.to_vec().leak()))
 }
 
 /// The same with labels of the application.
