@@ -89,7 +89,7 @@ fn many_short_waits_and_few_long_ones_are_recorded_without_bias() {
         (1, "short, all", "long, all"),
         (2_000, "short, 2 µs", "long, 2 µs"),
         (10_000, "short, 10 µs", "long, 10 µs"),
-        (50_000, "short, 50 µs", "long, 50 µs"),
+        (100_000, "short, 100 µs", "long, 100 µs"),
     ] {
         set_rates(Rates::DEFAULT.block_ns(rate));
         let mut many = Measured::default();
