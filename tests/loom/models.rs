@@ -96,8 +96,13 @@ fn block(owner: u32) -> std::ptr::NonNull<Plain> {
     std::ptr::NonNull::from(Box::leak(Box::new(Plain { owner: Owner::new(owner), next })))
 }
 
+fn registry() -> Registry<Plain> {
+    let null = || AtomicPtr::new(std::ptr::null_mut());
+    Registry::new(null(), null(), AtomicU64::new(0))
+}
+
 fn one_owner() {
-    let registry = Arc::new(Registry::new(AtomicPtr::new(std::ptr::null_mut())));
+    let registry = Arc::new(registry());
     registry.push(block(1));
     let threads: Vec<_> = [2, 3]
         .into_iter()
@@ -120,7 +125,7 @@ fn one_owner() {
 }
 
 fn number_again() {
-    let registry = Arc::new(Registry::new(AtomicPtr::new(std::ptr::null_mut())));
+    let registry = Arc::new(registry());
     registry.push(block(1));
     // Thread 1 is gone, until a new one has got its number.
     let again = Arc::new(AtomicBool::new(false));

@@ -55,18 +55,34 @@ const fn number(word: u64) -> u32 {
 /// The list.
 pub(crate) struct Registry<B> {
     newest: AtomicPtr<B>,
+    /// The block that was taken over last, where the next search begins; or null.
+    taken: AtomicPtr<B>,
+    /// So many searches are left out, since one has found that nobody was gone.
+    left_out: AtomicU64,
 }
 
+/// After a search in vain every eighth of the number of blocks is made without one: a thread that
+/// joins asks for eight others in the mean, and there is at most an eighth too many.
+const BLOCKS_A_SEARCH: u64 = 8;
+
 impl<B: Block> Registry<B> {
-    /// Makes a list of a null pointer.
-    pub(crate) const fn new(newest: AtomicPtr<B>) -> Self {
-        Self { newest }
+    /// Makes a list of null pointers and a zero.
+    pub(crate) const fn new(
+        newest: AtomicPtr<B>,
+        taken: AtomicPtr<B>,
+        left_out: AtomicU64,
+    ) -> Self {
+        Self { newest, taken, left_out }
     }
 
     /// Returns all blocks, newest first; any thread may call this at any time.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static B> {
         // Acquire: pairs with the Release in `push`; the block is initialised.
-        let mut next = self.newest.load(Ordering::Acquire);
+        Self::from(self.newest.load(Ordering::Acquire))
+    }
+
+    /// Returns a block, or none for null, and those after it.
+    fn from(mut next: *mut B) -> impl Iterator<Item = &'static B> {
         std::iter::from_fn(move || {
             // SAFETY: null, or a block that was initialised before it was pushed; never freed.
             let block: &'static B = unsafe { next.as_ref() }?;
@@ -81,7 +97,17 @@ impl<B: Block> Registry<B> {
     /// A block that names `owner` itself belonged to a thread that is gone and whose number has
     /// come round again: numbers of living threads are unique.
     pub(crate) fn claim(&self, owner: u32, is_alive: impl Fn(u32) -> bool) -> Option<&'static B> {
-        self.iter().find(|block| {
+        // Relaxed, here and below: a figure.
+        let one_less = |left: u64| left.checked_sub(1);
+        if self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            return None;
+        }
+        // Acquire: pairs with the Release below; the block is initialised.
+        let start = self.taken.load(Ordering::Acquire);
+        let rest = self.iter().take_while(|block| !ptr::eq(*block, start));
+        let mut seen = 0;
+        let found = Self::from(start).chain(rest).find(|block| {
+            seen += 1;
             // Acquire: pairs with the exchange below: whether this owner lives is asked after.
             let word = block.owner().0.load(Ordering::Acquire);
             let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(owner);
@@ -93,7 +119,12 @@ impl<B: Block> Registry<B> {
                     .0
                     .compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
-        })
+        });
+        match found {
+            Some(block) => self.taken.store(ptr::from_ref(block).cast_mut(), Ordering::Release),
+            None => self.left_out.store(seen / BLOCKS_A_SEARCH, Ordering::Relaxed),
+        }
+        found
     }
 
     /// Adds a block, which its owner has filled in.
@@ -116,5 +147,61 @@ impl<B: Block> Registry<B> {
                 Err(changed) => newest = changed,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    struct Plain(Owner, AtomicPtr<Plain>);
+
+    impl Block for Plain {
+        fn owner(&self) -> &Owner {
+            &self.0
+        }
+
+        fn next(&self) -> &AtomicPtr<Self> {
+            &self.1
+        }
+    }
+
+    fn null() -> AtomicPtr<Plain> {
+        AtomicPtr::new(ptr::null_mut())
+    }
+
+    /// Takes a block over or makes one, and says which.
+    fn join(registry: &Registry<Plain>, owner: u32, is_alive: impl Fn(u32) -> bool) -> bool {
+        let claimed = registry.claim(owner, is_alive);
+        if claimed.is_none() {
+            registry.push(NonNull::from(Box::leak(Box::new(Plain(Owner::new(owner), null())))));
+        }
+        claimed.is_some()
+    }
+
+    #[test]
+    fn many_threads_ask_for_few_others() {
+        let registry = Registry::new(null(), null(), AtomicU64::new(0));
+        let asked = Cell::new(0);
+        for owner in 1..=1000 {
+            let is_alive = |_| {
+                asked.set(asked.get() + 1);
+                true
+            };
+            assert!(!join(&registry, owner, is_alive));
+        }
+        assert!(asked.get() < 10 * 1000, "{}", asked.get());
+    }
+
+    #[test]
+    fn blocks_are_few_more_than_threads_ever_lived_at_once() {
+        let registry = Registry::new(null(), null(), AtomicU64::new(0));
+        // A hundred live on, and one after another comes and goes.
+        for owner in 1..=10_000 {
+            join(&registry, owner, |other| other <= 100);
+        }
+        assert!(registry.iter().count() <= 101 + 101 / 8 + 1, "{}", registry.iter().count());
     }
 }

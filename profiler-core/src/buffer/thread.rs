@@ -32,7 +32,11 @@ thread_local! {
     static JOINING: Cell<bool> = const { Cell::new(false) };
 }
 
-static THREADS: Registry<Thread> = Registry::new(AtomicPtr::new(ptr::null_mut()));
+static THREADS: Registry<Thread> = Registry::new(
+    AtomicPtr::new(ptr::null_mut()),
+    AtomicPtr::new(ptr::null_mut()),
+    AtomicU64::new(0),
+);
 /// Threads that ever joined; also the last number given.
 static JOINED: AtomicU64 = AtomicU64::new(0);
 
