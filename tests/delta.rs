@@ -7,6 +7,7 @@ use std::thread;
 
 use profiler_core::parking_lot::Mutex;
 use profiler_core::{Config, Kind, Profile, Rates, snapshot};
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 use profiler_tests::server::Request;
 use profiler_tests::{check, pprof};
@@ -25,11 +26,13 @@ macro_rules! contend {
                 start_parked(scope, $wait);
                 drop(guard);
             });
+            keep!();
         }
 
         #[inline(never)]
         fn $wait() {
             drop(MUTEX.lock());
+            keep!();
         }
     };
 }

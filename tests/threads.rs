@@ -7,6 +7,7 @@ use std::thread::{self, Scope};
 
 use profiler_core::{Config, Kind, Rates, snapshot, wait, with_labels, write_threads};
 use profiler_tests::check;
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 use profiler_tests::pprof::Profile;
 use profiler_tests::text::Text;
@@ -24,21 +25,25 @@ fn turn() -> TurnGuard<'static, ()> {
 #[inline(never)]
 fn park_in_first(until: &Barrier) {
     wait("turn", || until.wait());
+    keep!();
 }
 
 #[inline(never)]
 fn park_in_second(until: &Barrier) {
     wait("turn", || until.wait());
+    keep!();
 }
 
 #[inline(never)]
 fn park_in_third(until: &Barrier) {
     wait("turn", || until.wait());
+    keep!();
 }
 
 #[inline(never)]
 fn park_in_fourth(until: &Barrier) {
     wait("turn", || until.wait());
+    keep!();
 }
 
 /// Parks threads, most of them in the first function, under a label or none.

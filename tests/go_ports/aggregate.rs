@@ -5,6 +5,7 @@ use std::thread;
 use profiler_core::Kind;
 use profiler_core::parking_lot::Mutex;
 use profiler_core::sync;
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 
 use super::{is, of_lock, read, read_text, the_sample};
@@ -14,6 +15,7 @@ const THREADS: i64 = 12;
 #[inline(never)]
 fn wait<Guard>(lock: &impl Fn() -> Guard) {
     drop(lock());
+    keep!();
 }
 
 /// Takes the lock, lets another thread wait for it, and gives it back; on a thread of its own.
@@ -24,6 +26,7 @@ fn hold<Guard>(lock: &(impl Fn() -> Guard + Sync)) {
         start_parked(scope, || wait(lock));
         drop(guard);
     });
+    keep!();
 }
 
 #[track_caller]

@@ -5,6 +5,7 @@ use std::thread;
 
 use profiler_core::parking_lot::{Condvar, Mutex, RwLock};
 use profiler_core::{Kind, sync, wait};
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 
 use super::{read, read_text};
@@ -37,12 +38,15 @@ macro_rules! lock {
         #[inline(never)]
         fn $waiter() {
             drop($wait);
+            keep!();
         }
 
         #[inline(never)]
         fn $holder(body: &dyn Fn()) {
-            let _guard = $hold;
+            let guard = $hold;
             body();
+            drop(guard);
+            keep!();
         }
     };
 }
@@ -57,6 +61,7 @@ lock!(wait_to_write_std: STD_WRITE.write().unwrap(), hold_from_std_writers: STD_
 #[inline(never)]
 fn wait_for_condition() {
     CONDITION.1.wait_while(&mut CONDITION.0.lock(), |is_met| !*is_met);
+    keep!();
 }
 
 fn meet_condition(body: &dyn Fn()) {
@@ -69,6 +74,7 @@ fn meet_condition(body: &dyn Fn()) {
 fn wait_for_std_condition() {
     let (mutex, condvar) = &STD_CONDITION;
     drop(condvar.wait_while(mutex.lock().unwrap(), |is_met| !*is_met).unwrap());
+    keep!();
 }
 
 fn meet_std_condition(body: &dyn Fn()) {
@@ -80,6 +86,7 @@ fn meet_std_condition(body: &dyn Fn()) {
 #[inline(never)]
 fn wait_for_reply() {
     wait("reply", || REPLY.wait());
+    keep!();
 }
 
 fn reply(body: &dyn Fn()) {
@@ -126,6 +133,7 @@ const BLOCKERS: &[Blocker] = &[
 #[inline(never)]
 fn block(blocker: &Blocker) {
     (blocker.block)();
+    keep!();
 }
 
 /// Asserts that a profile has the function as the leaf of one stack, below its caller, with these

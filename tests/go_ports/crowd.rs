@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use profiler_core::Kind;
 use profiler_core::parking_lot::Mutex;
 use profiler_core::sync;
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 
 use super::{is, of_lock, read, read_text};
@@ -29,6 +30,7 @@ fn let_all_wait<Guard>(lock: impl Fn() -> Guard + Sync) {
 #[inline(never)]
 fn release<Guard>(guard: Guard) {
     drop(guard);
+    keep!();
 }
 
 #[track_caller]

@@ -1,14 +1,14 @@
 //! A deep stack keeps its leaf side, 128 frames of it.
 
-use std::hint::black_box;
 use std::thread;
 
 use profiler_core::Kind;
 use profiler_core::parking_lot::Mutex;
 use profiler_core::sync;
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 
-use super::{is, read, the_sample};
+use super::{depth, is, read, the_sample};
 
 /// As deep as a stack is shown.
 const SHOWN: usize = 128;
@@ -22,46 +22,49 @@ fn dive(depth: usize, at_the_bottom: &mut dyn FnMut()) {
     } else {
         dive(depth - 1, at_the_bottom);
     }
-    // Something to do after the call, or it would be a jump.
-    black_box(());
+    keep!();
 }
 
 #[inline(never)]
 fn wait<Guard>(lock: &impl Fn() -> Guard) {
     drop(lock());
+    keep!();
 }
 
 #[inline(never)]
 fn release<Guard>(guard: &mut Option<Guard>) {
     drop(guard.take());
+    keep!();
 }
 
 /// Asserts that a stack is full, has its leaf side, and nothing of what is at the root.
 #[track_caller]
 fn check_deep(kind: Kind, lock: &str, leaf: &str) {
-    let names = names(kind, lock, leaf);
-    assert_eq!(names.len(), SHOWN, "{kind}: {names:#?}");
+    let (names, depth) = stack(kind, lock, leaf);
+    assert_eq!(depth, SHOWN, "{kind}: {names:#?}");
     assert!(names[SHOWN / 2..].iter().all(|frame| is(frame, "depth::dive")), "{names:#?}");
 }
 
 /// Asserts that a stack is whole.
 #[track_caller]
 fn check_shallow(kind: Kind, lock: &str, leaf: &str) {
-    let names = names(kind, lock, leaf);
+    let (names, _) = stack(kind, lock, leaf);
     let dives = names.iter().filter(|frame| is(frame, "depth::dive")).count();
     assert_eq!(dives, SHALLOW + 1, "{kind}: {names:#?}");
     let root = names.last().expect("a root");
     assert!(root.ends_with("::thread_start"), "{kind}: {names:#?}");
 }
 
-/// Returns the frames of the one stack of a lock, after a look at the leaf.
+/// Returns the functions of the one stack of a lock and its depth, after a look at the leaf.
 #[track_caller]
-fn names(kind: Kind, lock: &str, leaf: &str) -> Vec<String> {
-    let names = the_sample(&read(kind), lock).names.clone();
+fn stack(kind: Kind, lock: &str, leaf: &str) -> (Vec<String>, usize) {
+    let profile = read(kind);
+    let sample = the_sample(&profile, lock);
+    let names = sample.names.clone();
     // The closure that takes the lock stands below the function that calls it.
     let position = names.iter().position(|frame| is(frame, leaf));
     assert!(position.is_some_and(|position| position <= 1), "{kind}: {names:#?}");
-    names
+    (names, depth(&profile, sample))
 }
 
 /// Waits for a lock that deep, and releases it that deep.

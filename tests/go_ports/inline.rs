@@ -5,6 +5,7 @@ use std::thread;
 use profiler_core::Kind;
 use profiler_core::parking_lot::Mutex;
 use profiler_core::sync;
+use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
 use profiler_tests::pprof::Profile;
 
@@ -21,11 +22,13 @@ fn inlined_wait<Guard>(lock: impl Fn() -> Guard) {
 #[inline(never)]
 fn physical_wait() {
     inlined_wait(|| MUTEX.lock());
+    keep!();
 }
 
 #[inline(never)]
 fn physical_wait_std() {
     inlined_wait(|| STD_MUTEX.lock());
+    keep!();
 }
 
 #[inline(always)]
@@ -36,6 +39,7 @@ fn inlined_release<Guard>(guard: Guard) {
 #[inline(never)]
 fn physical_release<Guard>(guard: Guard) {
     inlined_release(guard);
+    keep!();
 }
 
 /// Asserts that the one stack of a lock has a location of both functions, the inlined one first.

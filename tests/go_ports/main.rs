@@ -54,6 +54,14 @@ fn the_sample<'a>(profile: &'a Profile, lock: &str) -> &'a Stack {
     sample
 }
 
+/// Returns on how many frames of the machine a sample's stack stands: functions that were inlined
+/// into one another share one.
+fn depth(profile: &Profile, sample: &Stack) -> usize {
+    let of_sample = profile.samples.iter().zip(&profile.tables.samples);
+    let found = of_sample.filter(|(known, _)| *known == sample).map(|(_, raw)| raw.locations.len());
+    found.sum()
+}
+
 /// Returns whether a frame is that function of these tests, or an instance of it.
 fn is(frame: &str, function: &str) -> bool {
     let rest = frame.strip_prefix("go_ports::").and_then(|name| name.strip_prefix(function));
