@@ -52,10 +52,8 @@ pub(crate) fn is_on() -> bool {
 /// Returns this thread's block, joining at the first call; nothing while the profiler is off.
 #[inline]
 pub(crate) fn thread() -> Option<&'static Thread> {
-    if !is_on() {
-        return None;
-    }
-    thread::current().or_else(join)
+    // A thread that has a block joined after the start: for it the switch need not be read.
+    thread::current().or_else(|| if is_on() { join() } else { None })
 }
 
 #[cold]
