@@ -11,6 +11,7 @@ mod kind;
 mod labels;
 mod live;
 mod merge;
+mod per_process;
 mod profile;
 mod profiler;
 #[cfg_attr(profiler_native, path = "stack/mod.rs")]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::panic::Location;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::record::Source;
@@ -13,8 +13,9 @@ use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
 use crate::live::threads;
 use crate::merge::{self, Key, Rows};
+use crate::per_process::{self, PerProcess};
 use crate::profile::{self, Profile, Reading, Resolver};
-use crate::{buffer, clock, labels, stack, sys};
+use crate::{buffer, clock, stack, sys};
 
 /// Milliseconds between two ticks of the clock of span times at the least; three times as many at
 /// the most, ten in the mean.
@@ -25,7 +26,7 @@ const REFRESH: u32 = 100;
 
 /// The first start: from where, and with what.
 static STARTED: OnceLock<Started> = OnceLock::new();
-static RESOLVER: Mutex<Resolver> = Mutex::new(Resolver::new(0));
+static RESOLVER: PerProcess<Resolver> = PerProcess::new(|| Resolver::new(config().symbol_cache));
 
 struct Started {
     caller: &'static Location<'static>,
@@ -78,13 +79,12 @@ pub fn start(config: Config) -> Result<(), StartError> {
         return Err(StartError::AlreadyStarted { first: started.caller });
     }
     let config = &started.config;
-    resolver().set_limit(config.symbol_cache);
     rates::set(config.rates);
     stack::prepare();
     sys::on_fork_child(|| {
         ledger::forked();
         buffer::thread::forked();
-        labels::forked();
+        per_process::forked();
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     // Without this thread times are read from the system's clock and libraries loaded later are
@@ -111,10 +111,6 @@ fn tend() {
             stack::refresh();
         }
     }
-}
-
-fn resolver() -> std::sync::MutexGuard<'static, Resolver> {
-    RESOLVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn config() -> Config {
@@ -202,7 +198,7 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     };
     let depth = config().stack_depth;
     let reading = Reading { kind, view, depth, time: SystemTime::now() };
-    Ok(profile::build(reading, &rows(kind), &RESOLVER))
+    Ok(profile::build(reading, &rows(kind), RESOLVER.get()))
 }
 
 /// Threads are known only where the system tells of them; all else works everywhere, by spans.
@@ -229,7 +225,7 @@ fn rows(kind: Kind) -> Rows {
 /// Returns the mangled name of the function at an address of this process, or nothing.
 #[must_use]
 pub fn symbol(address: u64) -> Option<String> {
-    resolver().symbol_at(address)
+    RESOLVER.lock().symbol_at(address)
 }
 
 /// Threads named in one go: label sets of one profile are bounded.
@@ -257,7 +253,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
         }
         let time = SystemTime::now();
         let reading = Reading { kind: Kind::Goroutine, view, depth: config().stack_depth, time };
-        let profile = profile::build(reading, &rows, &RESOLVER);
+        let profile = profile::build(reading, &rows, RESOLVER.get());
         dump::write(&mut writer, states, &profile, position == 0)?;
     }
     writer.flush()

@@ -1,15 +1,14 @@
 //! Profiles of the application's own: how many of its things there are, and where they came from.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::record::{Header, Source};
 use crate::buffer::row::Row;
 use crate::capture::{self, Prepared};
 
-/// The profiles that were ever entered, by name. Locked once for each, and by readers.
-static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+/// The profile that was entered first; each knows the next.
+static FIRST: OnceLock<&'static CustomProfile> = OnceLock::new();
 
 /// A profile of the application's own: a count of things that exist, by where they were made.
 ///
@@ -32,13 +31,14 @@ static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 pub struct CustomProfile {
     name: &'static str,
     listed: AtomicBool,
+    next: OnceLock<&'static Self>,
 }
 
 impl CustomProfile {
     /// Makes a profile of that name, which is listed from the first entry on.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, listed: AtomicBool::new(false) }
+        Self { name, listed: AtomicBool::new(false), next: OnceLock::new() }
     }
 
     /// Returns the name.
@@ -55,11 +55,11 @@ impl CustomProfile {
         if !capture::is_on() {
             return Entry { counted: None };
         }
-        // Relaxed: whoever comes second lists it again, which changes nothing.
-        if !self.listed.swap(true, Ordering::Relaxed) {
-            let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-            if !names.contains(&self.name) {
-                names.push(self.name);
+        // Relaxed: one thread alone lists it.
+        if !self.listed.load(Ordering::Relaxed) && !self.listed.swap(true, Ordering::Relaxed) {
+            let mut end = &FIRST;
+            while end.set(self).is_err() {
+                end = end.get().map_or(end, |profile| &profile.next);
             }
         }
         let header = Header { name: Some(self.name), ..Header::new(Source::Custom) };
@@ -69,9 +69,13 @@ impl CustomProfile {
     }
 }
 
-/// Returns the names of all profiles that were ever entered.
+/// Returns the names of all profiles that were ever entered, each once.
 pub(crate) fn names() -> Vec<&'static str> {
-    NAMES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    let all = std::iter::successors(FIRST.get(), |profile| profile.next.get());
+    let mut names: Vec<_> = all.map(|profile| profile.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// One thing that exists; see [`CustomProfile::enter`].

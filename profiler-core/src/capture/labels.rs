@@ -10,7 +10,8 @@ use crate::labels::{Labels, Set, intern};
 /// Everything that is recorded meanwhile on this thread carries them. Afterwards, also after a
 /// panic, those from before are in force again. Threads started inside do not inherit them.
 ///
-/// At most 4,096 distinct sets are kept in a process; the values of further ones are `[other]`.
+/// At most 4,096 distinct sets are kept in a process, of 32 labels each; the values of further ones
+/// are `[other]`.
 ///
 /// ```
 /// let sum = profiler_core::with_labels([("route", "/checkout")], || 1 + 1);

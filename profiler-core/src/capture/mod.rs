@@ -1,7 +1,9 @@
 //! Stage 1: what happens on the application's threads becomes records.
 //!
-//! One file a source; all records go through [`record`] or [`Pending`]. Nothing here fails, blocks
-//! or allocates from the program's allocator: what cannot be kept is counted under a marker.
+//! One file a source; all records go through [`record`] or [`Prepared`]. Nothing here fails, blocks
+//! or allocates from the program's allocator, but what the application asks for by a call of its
+//! own: labels that are put in force, and call sites of tracing seen for the first time. What cannot
+//! be kept is counted under a marker.
 
 pub(crate) mod custom;
 mod future;

@@ -5,11 +5,13 @@
 //! is full, further sets keep their keys and get `[other]` for every value.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::per_process::PerProcess;
 
 /// Sets kept: more than any server takes as series from one process.
 const MAX_SETS: usize = 4096;
+/// Pairs kept of one set: more than any server takes for a series.
+const MAX_PAIRS: usize = 32;
 /// The value in place of those that found no room.
 const OTHER: &str = "[other]";
 /// Longer keys and values are cut, at a character.
@@ -27,43 +29,8 @@ struct Table {
     bytes: usize,
 }
 
-/// The table of one process. The child of a fork begins with another, since a thread that it has not
-/// may hold the lock of its parent's for ever.
-struct OfProcess {
-    forks: u32,
-    table: LazyLock<Mutex<Table>>,
-    child: OnceLock<&'static Self>,
-}
-
-static FIRST: OfProcess = OfProcess::new(0);
-/// Forks between the first process and this one.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-impl OfProcess {
-    const fn new(forks: u32) -> Self {
-        Self { forks, table: LazyLock::new(Mutex::default), child: OnceLock::new() }
-    }
-}
-
-/// Begins with an empty table, in the child of a fork. Sets in force stay as they are.
-///
-/// # Signal safety
-///
-/// One atomic addition.
-pub(crate) fn forked() {
-    // Relaxed: the child has one thread.
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-fn table() -> MutexGuard<'static, Table> {
-    // Relaxed: set before this thread existed or by this thread.
-    let forks = FORKS.load(Ordering::Relaxed);
-    let mut process = &FIRST;
-    while process.forks != forks {
-        process = process.child.get_or_init(|| Box::leak(Box::new(OfProcess::new(forks))));
-    }
-    process.table.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Sets in force stay as they are in the child of a fork, which begins with an empty table.
+static TABLE: PerProcess<Table> = PerProcess::new(Table::default);
 
 impl Set {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -73,12 +40,12 @@ impl Set {
 
 /// Returns the one set of these pairs; of two with one key the later counts. Nothing for none.
 pub(crate) fn intern<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'static Set> {
-    table().intern(pairs, MAX_SETS)
+    TABLE.lock().intern(pairs, MAX_SETS)
 }
 
 /// Returns the bytes that all sets take.
 pub(crate) fn bytes() -> usize {
-    table().bytes
+    TABLE.lock().bytes
 }
 
 impl Table {
@@ -97,6 +64,7 @@ impl Table {
         }
         // An empty value cannot be told from none in the format.
         sorted.retain(|(_, value)| !value.is_empty());
+        sorted.truncate(MAX_PAIRS);
         if sorted.is_empty() {
             return None;
         }
@@ -170,6 +138,15 @@ mod tests {
         }
         assert_eq!(intern(&mut table, &[("k6", "1")], 2), r#"[("[other]", "[other]")]"#);
         assert!(table.sets.len() <= 5);
+    }
+
+    #[test]
+    fn a_set_has_so_many_pairs_at_the_most() {
+        let keys: Vec<_> = (0..100).map(|number| format!("k{number:02}")).collect();
+        let pairs = keys.iter().map(|key| (key.as_str(), "v"));
+        let set = Table::default().intern(pairs, 9).expect("a set");
+        assert_eq!(set.iter().count(), MAX_PAIRS);
+        assert_eq!(set.iter().next(), Some(("k00", "v")));
     }
 
     #[test]

@@ -3,5 +3,5 @@
 mod intern;
 mod pairs;
 
-pub(crate) use intern::{Set, bytes, forked, intern};
+pub(crate) use intern::{Set, bytes, intern};
 pub use pairs::Labels;

@@ -54,6 +54,7 @@ impl Cache {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes;
         self.shrink();

@@ -52,12 +52,6 @@ impl Resolver {
     pub(crate) const fn new(cache_bytes: usize) -> Self {
         Self { modules: Vec::new(), cache: Cache::new(cache_bytes), single: None }
     }
-
-    /// Changes how many bytes of names are kept.
-    pub(crate) fn set_limit(&mut self, cache_bytes: usize) {
-        self.cache.set_limit(cache_bytes);
-    }
-
     /// Returns what is mapped now, with build ids.
     pub(crate) fn mappings(&mut self) -> Mappings {
         self.single = None;
@@ -218,7 +212,7 @@ mod tests {
             assert!(name(&mut resolver, address(), symbols).is_some());
         }
         // Positive control: what is not in the cache cannot be found now.
-        resolver.set_limit(0);
+        resolver.cache.set_limit(0);
         assert_eq!(name(&mut resolver, address(), Symbols::Dwarf), None);
     }
 
