@@ -73,8 +73,9 @@ macro_rules! span {
 #[derive(Debug)]
 #[must_use = "the span ends when this is dropped"]
 pub struct Entered {
-    /// Nothing while the profiler is off or where there was no room.
-    node: Option<&'static Node>,
+    /// Where the thread was and where it went; nothing while the profiler is off or where there was
+    /// no room.
+    step: Option<(&'static Node, &'static Node)>,
     on_this_thread: PhantomData<*const ()>,
 }
 
@@ -82,15 +83,30 @@ pub struct Entered {
 #[inline]
 pub fn enter(site: &'static CallSite) -> Entered {
     // One load and one branch before the start; the guard's drop has the other branch.
-    let node = if capture::is_on() { push(site, true) } else { None };
-    Entered { node, on_this_thread: PhantomData }
+    let step = if capture::is_on() { step(site) } else { None };
+    Entered { step, on_this_thread: PhantomData }
+}
+
+#[inline]
+fn step(site: &'static CallSite) -> Option<(&'static Node, &'static Node)> {
+    let thread = capture::thread()?;
+    let parent = thread.node();
+    push_on(thread, site, true).map(|node| (parent, node))
 }
 
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        if let Some(node) = self.node {
-            leave(node);
+        if let Some((parent, node)) = self.step
+            && let Some(thread) = capture::thread()
+        {
+            // PERF: the parent comes from a register. Loaded from the node it would depend on the
+            // load of the node, and that on the last store to the same place: some 3 ns a call.
+            if std::ptr::eq(thread.node(), node) {
+                go(thread, parent)
+            } else {
+                remove(thread, node)
+            }
         }
     }
 }
@@ -120,15 +136,7 @@ pub(crate) fn push_on(
     Some(node)
 }
 
-/// Leaves a node that `push` went to.
-#[inline]
-pub(crate) fn leave(node: &'static Node) {
-    if let Some(thread) = capture::thread() {
-        leave_on(thread, node);
-    }
-}
-
-/// Does what [`leave`] does; the thread is the calling one.
+/// Leaves a node that `push_on` went to; the thread is the calling one.
 #[inline]
 pub(crate) fn leave_on(thread: &'static Thread, node: &'static Node) {
     match node.parent() {
