@@ -17,9 +17,10 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+
 use std::time::Duration;
 
+use profiler_core::thread;
 use profiler_http::{Endpoint, ServeError};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;

@@ -138,7 +138,7 @@ static SPANS: Description = Description {
 static THREADCREATE_ROW: Description = Description {
     name: "threadcreate",
     title: "Thread creation",
-    summary: "Stacks that led to the creation of threads, where they are known.",
+    summary: "Stacks that led to the creation of threads, where they are known: those of profiler_core::thread.",
     values: &[THREADCREATE],
     default_value: None,
     period_type: THREADCREATE,

@@ -19,6 +19,7 @@ mod profiler;
 mod stack;
 mod sys;
 
+pub use capture::birth as thread;
 pub use capture::custom::{CustomProfile, Entry};
 pub use capture::labels::with_labels;
 #[cfg(feature = "tracing")]

@@ -174,12 +174,13 @@ pub(crate) fn spans() -> Rows {
     rows
 }
 
-/// Returns how many threads joined; who created them is not known.
+/// Returns how many threads were created where, and how many joined from nobody knows where.
 pub(crate) fn threads() -> Rows {
-    let mut rows = Rows::default();
-    let joined = i64::try_from(thread::joined()).unwrap_or(i64::MAX);
-    let key = Keys::default().key(&Header::new(Source::Custom), Stack::Marker("[unknown]"));
-    add(&mut rows, key, [joined, 0, 0, 0], None);
+    let mut rows = tallies(Source::Threadcreate, None);
+    let unknown = i64::try_from(thread::joined_from_unknown()).unwrap_or(i64::MAX);
+    let header = Header::new(Source::Threadcreate);
+    let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
+    add(&mut rows, key, [unknown, 0, 0, 0], None);
     rows
 }
 

@@ -15,11 +15,12 @@ use crate::labels::Set;
 pub(crate) enum Source {
     Block,
     Mutex,
+    Threadcreate,
     Custom,
 }
 
 impl Source {
-    pub(crate) const ALL: [Self; 3] = [Self::Block, Self::Mutex, Self::Custom];
+    pub(crate) const ALL: [Self; 4] = [Self::Block, Self::Mutex, Self::Threadcreate, Self::Custom];
 }
 
 /// What a thread waits for; the label `kind`.

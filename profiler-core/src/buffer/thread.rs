@@ -39,6 +39,8 @@ static THREADS: Registry<Thread> = Registry::new(
 );
 /// Threads that ever joined; also the last number given.
 static JOINED: AtomicU64 = AtomicU64::new(0);
+/// Those of them whose creation was recorded.
+static CREATORS_KNOWN: AtomicU64 = AtomicU64::new(0);
 
 /// What the profiler keeps of one thread.
 #[repr(C, align(64))]
@@ -123,6 +125,19 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
 pub(crate) fn joined() -> u64 {
     // Relaxed: a figure.
     JOINED.load(Ordering::Relaxed)
+}
+
+/// Notes that the creator of a thread that has joined is known.
+pub(crate) fn creator_is_known() {
+    // Relaxed: a figure.
+    CREATORS_KNOWN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Returns how many threads joined whose creator is not known.
+pub(crate) fn joined_from_unknown() -> u64 {
+    // Relaxed: figures; read in this order, the difference is not too large.
+    let joined = joined();
+    joined.saturating_sub(CREATORS_KNOWN.load(Ordering::Relaxed))
 }
 
 /// Gives the block of the forking thread to its copy in the child.

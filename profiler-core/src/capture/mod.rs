@@ -5,6 +5,7 @@
 //! own: labels that are put in force, and call sites of tracing seen for the first time. What cannot
 //! be kept is counted under a marker.
 
+pub mod birth;
 pub(crate) mod custom;
 mod future;
 pub(crate) mod labels;
