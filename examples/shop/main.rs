@@ -93,7 +93,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error + Send + Sync>> {
         queue: Queue::default(),
     });
     let runtime = Runtime::new()?;
-    let listener = runtime.block_on(TcpListener::bind(&options.addr))?;
+    let listener = runtime
+        .block_on(TcpListener::bind(&options.addr))
+        .map_err(|error| format!("--addr {} cannot be used: {error}", options.addr))?;
     println!("shop      http://{}", listener.local_addr()?);
     report::introduce(endpoint.and_then(|endpoint| endpoint.url()));
 

@@ -48,7 +48,7 @@ pub(crate) fn parse() -> Result<Options, lexopt::Error> {
             }
             Arg::Long("no-repricing") => options.repricing = false,
             Arg::Long("no-profiler") => options.profiler = false,
-            Arg::Long("help") => options.help = true,
+            Arg::Long("help") | Arg::Short('h') => options.help = true,
             other => return Err(other.unexpected()),
         }
     }

@@ -102,7 +102,8 @@ pub struct LabelView {
     pub thread: bool,
     /// Where the lock was acquired, as `acquired_at`.
     pub acquired_at: bool,
-    /// The length of the wait, as the numeric label `wait`.
+    /// How long single waits were, as the numeric label `wait` of `block`: the power of four in
+    /// nanoseconds that a wait reaches, so 50 ms stand under 4^12 = 16,777,216.
     pub wait: bool,
 }
 

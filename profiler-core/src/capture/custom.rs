@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::buffer::record::{Header, Source};
 use crate::buffer::row::Row;
 use crate::capture::{self, Prepared};
+use crate::kind::Kind;
 
 /// The profile that was entered first; each knows the next.
 static FIRST: OnceLock<&'static CustomProfile> = OnceLock::new();
@@ -36,8 +37,14 @@ pub struct CustomProfile {
 
 impl CustomProfile {
     /// Makes a profile of that name, which is listed from the first entry on.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty or that of an endpoint which is there already or is Go's; in a `static`
+    /// the compiler says so.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
+        assert!(!is_taken(name), "a custom profile needs a name that no other endpoint has");
         Self { name, listed: AtomicBool::new(false), next: OnceLock::new() }
     }
 
@@ -69,6 +76,38 @@ impl CustomProfile {
     }
 }
 
+/// Names of Go's endpoints that are no kinds here, so that none changes its meaning later.
+const RESERVED: &[&str] =
+    &["", "allocs", "cmdline", "goroutineleak", "heap", "profile", "symbol", "trace"];
+
+const fn is_taken(name: &str) -> bool {
+    let mut index = 0;
+    while index < RESERVED.len() {
+        if equal(name, RESERVED[index]) {
+            return true;
+        }
+        index += 1;
+    }
+    index = 0;
+    while index < Kind::ALL.len() {
+        if equal(name, Kind::ALL[index].name()) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+/// Compares texts where `==` cannot be called, in constants.
+const fn equal(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    index == a.len() && index == b.len()
+}
+
 /// Returns the names of all profiles that were ever entered, each once.
 pub(crate) fn names() -> Vec<&'static str> {
     let all = std::iter::successors(FIRST.get(), |profile| profile.next.get());
@@ -92,6 +131,21 @@ impl Drop for Entry {
             Some((Some(row), header)) => capture::record_again(row.key(), header, [-1, 0, 0, 0]),
             Some((None, header)) => Prepared::without_row(header).add([-1, 0, 0, 0]),
             None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_endpoints_are_taken() {
+        for name in ["", "mutex", "threadcreate", "cmdline", "heap"] {
+            assert!(is_taken(name), "{name}");
+        }
+        for name in ["mute", "mutexes", "connections", "my/custom.things"] {
+            assert!(!is_taken(name), "{name}");
         }
     }
 }
