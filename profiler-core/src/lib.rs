@@ -1,4 +1,67 @@
-//! In-process profiles for Rust, in the formats of Go's pprof.
+//! In-process profiles of locks, waits, threads and spans, in the formats of Go's pprof: who holds
+//! the locks, who waits for them, and what every thread is doing.
+//!
+//! ```
+//! use std::sync::mpsc;
+//!
+//! use profiler_core::{Config, Kind, Rates, profiled, snapshot, sync::Mutex, thread};
+//!
+//! static STOCK: Mutex<u32> = Mutex::named("stock", 7);
+//!
+//! #[profiled]
+//! fn holds_the_lock(held: &mpsc::Sender<()>, release: &mpsc::Receiver<()>) {
+//!     let _stock = STOCK.lock().expect("not poisoned");
+//!     held.send(()).expect("the other end lives");
+//!     release.recv().expect("the other end lives");
+//! }
+//!
+//! profiler_core::start(Config::default().rates(Rates::ALL))?;
+//! # if snapshot(Kind::Goroutine).is_err() { return Ok(()); } // threads are not known here
+//! let (held, is_held) = mpsc::channel();
+//! let (release, released) = mpsc::channel();
+//! let holder = thread::spawn(move || holds_the_lock(&held, &released));
+//! is_held.recv()?;
+//! let waiter = thread::spawn(|| *STOCK.lock().expect("not poisoned"));
+//! // Release the lock as soon as somebody is seen to wait for it.
+//! while !snapshot(Kind::Goroutine)?.samples().any(|thread| thread.label("lock") == Some("stock")) {}
+//! release.send(())?;
+//! assert_eq!(waiter.join().expect("no panic"), 7);
+//! holder.join().expect("no panic");
+//!
+//! let mutex = snapshot(Kind::Mutex)?;
+//! let names = mutex.samples().flat_map(|sample| sample.frames()).filter_map(|frame| frame.function);
+//! assert!(names.into_iter().any(|name| name.ends_with("holds_the_lock")));
+//! // What waiters waited is what holders were charged.
+//! assert_eq!(mutex.totals()[1], snapshot(Kind::Block)?.totals()[1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `profiler-http` serves all of it under `/debug/pprof`.
+//!
+//! # What it guarantees
+//!
+//! - Capture never fails, panics or blocks. What it could not keep is counted, under `[overflow]` and
+//!   `[lost]` in the profile and in [`stats`].
+//! - Readers never stop those who write.
+//! - Sampling ([`Rates`]) biases neither counts nor times.
+//! - Before [`start`] an annotation costs a load and two branches.
+//!
+//! # What it does not do
+//!
+//! It sees locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
+//! Threads are known from their first lock, span or label on, those of [`thread`] from their start.
+//! On platforms other than Linux on x86_64 and aarch64 stacks are paths of spans.
+//!
+//! # Yours to see to
+//!
+//! Profiles show names of functions, locks and labels: mind who may read them. Labels with many
+//! values make many series in some servers.
+//!
+//! # Features
+//!
+//! - `tracing` (default): `layer` puts tracing spans on the span stack.
+//! - `parking_lot` (default): the locks of `parking_lot` 0.13, and wrappers for any raw lock of `lock_api`
+//!   0.5. Needs Rust 1.95; everything else needs 1.92.
 
 mod buffer;
 mod callsite;
