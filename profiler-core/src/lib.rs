@@ -40,11 +40,13 @@
 //!
 //! # What it guarantees
 //!
-//! - Capture never fails, panics or blocks. What it could not keep is counted, under `[overflow]` and
-//!   `[lost]` in the profile and in [`stats`].
+//! - Capture never fails and never panics. What it could not keep is counted, under `[overflow]` and
+//!   `[lost]` in the profile and in [`stats`]. The only locks that it takes are short ones of its own:
+//!   of the table of label sets, in [`with_labels`], and of the list of a condition variable's waiters.
 //! - Readers never stop those who write.
 //! - Sampling ([`Rates`]) biases neither counts nor times.
-//! - Before [`start`] an annotation costs a load and two branches.
+//! - Before [`start`] an annotation makes no call: it reads a switch and takes two branches, about a
+//!   nanosecond.
 //!
 //! # What it does not do
 //!
