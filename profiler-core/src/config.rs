@@ -13,13 +13,17 @@ pub struct Rates {
     pub mutex_ns: u64,
     /// One in so many charges to holders is recorded, and counts so many times. 0 records none.
     pub mutex_fraction: u32,
+    /// One allocation in so many bytes is sampled in the mean, at random, and stands for the others.
+    /// 1 takes every allocation, 0 none. Only with a [`ProfiledAllocator`](crate::ProfiledAllocator).
+    pub heap_bytes: u64,
 }
 
 impl Rates {
-    /// 10 µs for waits and holders, every charge.
-    pub const DEFAULT: Self = Self { block_ns: 10_000, mutex_ns: 10_000, mutex_fraction: 1 };
-    /// Everything: no wait and no charge is left to chance.
-    pub const ALL: Self = Self { block_ns: 1, mutex_ns: 1, mutex_fraction: 1 };
+    /// 10 µs for waits and holders, every charge, one allocation in 512 KiB.
+    pub const DEFAULT: Self =
+        Self { block_ns: 10_000, mutex_ns: 10_000, mutex_fraction: 1, heap_bytes: 512 << 10 };
+    /// Everything: no wait, no charge and no allocation is left to chance.
+    pub const ALL: Self = Self { block_ns: 1, mutex_ns: 1, mutex_fraction: 1, heap_bytes: 1 };
 
     /// Sets [`Rates::block_ns`].
     #[must_use]
@@ -39,6 +43,13 @@ impl Rates {
     #[must_use]
     pub const fn mutex_fraction(mut self, fraction: u32) -> Self {
         self.mutex_fraction = fraction;
+        self
+    }
+
+    /// Sets [`Rates::heap_bytes`].
+    #[must_use]
+    pub const fn heap_bytes(mut self, bytes: u64) -> Self {
+        self.heap_bytes = bytes;
         self
     }
 }
@@ -269,6 +280,7 @@ impl Config {
     /// | `PROFILER_BLOCK_NS` | [`Rates::block_ns`] |
     /// | `PROFILER_MUTEX_NS` | [`Rates::mutex_ns`] |
     /// | `PROFILER_MUTEX_FRACTION` | [`Rates::mutex_fraction`] |
+    /// | `PROFILER_HEAP_BYTES` | [`Rates::heap_bytes`] |
     /// | `PROFILER_STACK_DEPTH` | [`Config::stack_depth`], 1 to 1024 |
     /// | `PROFILER_SYMBOLS` | `dwarf`, `table` or `none` |
     /// | `PROFILER_LABELS` | names as in `?labels=`, separated by commas |
@@ -306,6 +318,10 @@ impl Config {
         }
         if let Some(nanoseconds) = number("PROFILER_MUTEX_NS", NANOSECONDS)? {
             config.rates.mutex_ns = nanoseconds;
+        }
+        const BYTES: &str = "a whole number of bytes (1 records every allocation, 0 none)";
+        if let Some(bytes) = number("PROFILER_HEAP_BYTES", BYTES)? {
+            config.rates.heap_bytes = bytes;
         }
         let name = "PROFILER_MUTEX_FRACTION";
         let accepted = "a whole number (1 records every charge, N one in N, 0 none)";
@@ -351,6 +367,7 @@ mod tests {
         assert_eq!(rates("PROFILER_BLOCK_NS", "1"), Rates::DEFAULT.block_ns(1));
         assert_eq!(rates("PROFILER_MUTEX_NS", " 0 "), Rates::DEFAULT.mutex_ns(0));
         assert_eq!(rates("PROFILER_MUTEX_FRACTION", "7"), Rates::DEFAULT.mutex_fraction(7));
+        assert_eq!(rates("PROFILER_HEAP_BYTES", "0"), Rates::DEFAULT.heap_bytes(0));
         assert_eq!(config("PROFILER_STACK_DEPTH", "64").expect("accepted").stack_depth, 64);
         let view = |name, value| config(name, value).expect("accepted").view;
         assert_eq!(view("PROFILER_SYMBOLS", "table").symbols, Symbols::SymbolTable);
@@ -365,6 +382,7 @@ mod tests {
             ("PROFILER_BLOCK_NS", "10us", "nanoseconds"),
             ("PROFILER_MUTEX_NS", "-1", "nanoseconds"),
             ("PROFILER_MUTEX_FRACTION", "1.5", "whole number"),
+            ("PROFILER_HEAP_BYTES", "512k", "bytes"),
             ("PROFILER_STACK_DEPTH", "0", "from 1 to 1024"),
             ("PROFILER_STACK_DEPTH", "1025", "from 1 to 1024"),
             ("PROFILER_SYMBOLS", "yes", "dwarf, table or none"),

@@ -7,10 +7,14 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
+    /// What was allocated since the start, and where: `heap` with another column first.
+    Allocs,
     /// Who waited for locks, and for how long: the waiter's stack.
     Block,
     /// What every known thread is doing now.
     Goroutine,
+    /// What is alive and what was allocated, by where it was allocated.
+    Heap,
     /// Who held locks while others waited, and the waiting it caused: the holder's stack.
     Mutex,
     /// Calls and time by path of `#[profiled]` functions and tracing spans.
@@ -47,6 +51,8 @@ pub enum Read {
 pub enum TextForm {
     /// `NAME profile: total N`, one count a stack.
     Count,
+    /// `heap profile:`, objects and bytes that are alive and that were allocated.
+    Heap,
     /// `--- contention:` or `--- mutex:`, delay and count a stack.
     Contention,
 }
@@ -83,9 +89,34 @@ const CONTENTIONS: ValueType = values("contentions", "count");
 const DELAY: ValueType = values("delay", "nanoseconds");
 const GOROUTINE: ValueType = values("goroutine", "count");
 const THREADCREATE: ValueType = values("threadcreate", "count");
+const ALLOC_OBJECTS: ValueType = values("alloc_objects", "count");
+const ALLOC_SPACE: ValueType = values("alloc_space", "bytes");
+const INUSE_OBJECTS: ValueType = values("inuse_objects", "count");
+const INUSE_SPACE: ValueType = values("inuse_space", "bytes");
 const CALLS: ValueType = values("calls", "count");
 const BUSY: ValueType = values("busy", "nanoseconds");
 const IDLE: ValueType = values("idle", "nanoseconds");
+
+static ALLOCS: Description = Description {
+    name: "allocs",
+    title: "Allocations",
+    summary: "What was allocated and where, freed or not, since the profiler started: estimates from samples.",
+    values: HEAP.values,
+    default_value: Some(ALLOC_SPACE.name),
+    ..HEAP
+};
+
+static HEAP: Description = Description {
+    name: "heap",
+    title: "Heap",
+    summary: "What is alive of what was allocated since the profiler started, by where it was allocated: estimates from samples. Use gc=1 to have the allocator give unused memory back first.",
+    values: &[ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE],
+    default_value: None,
+    period_type: values("space", "bytes"),
+    text: TextForm::Heap,
+    read: Read::Cumulative,
+    delta: true,
+};
 
 static BLOCK: Description = Description {
     name: "block",
@@ -162,8 +193,15 @@ static CUSTOM: Description = Description {
 
 impl Kind {
     /// Every built-in kind, sorted by name.
-    pub const ALL: &'static [Self] =
-        &[Self::Block, Self::Goroutine, Self::Mutex, Self::Spans, Self::Threadcreate];
+    pub const ALL: &'static [Self] = &[
+        Self::Allocs,
+        Self::Block,
+        Self::Goroutine,
+        Self::Heap,
+        Self::Mutex,
+        Self::Spans,
+        Self::Threadcreate,
+    ];
 
     /// Returns the built-in kind of that name.
     #[must_use]
@@ -177,8 +215,10 @@ impl Kind {
     #[must_use]
     pub const fn description(self) -> Description {
         match self {
+            Self::Allocs => ALLOCS,
             Self::Block => BLOCK,
             Self::Goroutine => GOROUTINE_ROW,
+            Self::Heap => HEAP,
             Self::Mutex => MUTEX,
             Self::Spans => SPANS,
             Self::Threadcreate => THREADCREATE_ROW,
@@ -210,7 +250,8 @@ impl Kind {
         named.unwrap_or(values.len() - 1)
     }
 
-    /// Returns what the period counts; the period itself is 1 for every kind so far.
+    /// Returns what the period counts; the period itself is 1, for `heap` and `allocs`
+    /// [`Rates::heap_bytes`](crate::Rates::heap_bytes).
     #[must_use]
     pub const fn period_type(self) -> ValueType {
         match self {

@@ -75,6 +75,7 @@ mod error;
 mod kind;
 mod labels;
 mod live;
+mod memory;
 mod merge;
 mod per_process;
 mod profile;
@@ -84,6 +85,7 @@ mod profiler;
 mod stack;
 mod sys;
 
+pub use capture::alloc::ProfiledAllocator;
 pub use capture::birth as thread;
 pub use capture::custom::{CustomProfile, Entry};
 pub use capture::labels::with_labels;
@@ -97,6 +99,7 @@ pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
 pub use labels::Labels;
+pub use memory::{Allocations, Memory, memory, release_memory};
 pub use profile::{Frame, LabelValue, Profile, Sample, TopEntry};
 pub use profiler::{
     Stats, count, default_view, kinds, rates, set_rates, snapshot, snapshot_with, start, stats,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::buffer::emergency::EMERGENCY;
-use crate::buffer::record::{Header, Marker, Source, Waiting};
+use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
 use crate::buffer::row::{BUCKETS, Row};
 use crate::buffer::thread;
 use crate::buffer::tree::Node;
@@ -40,6 +40,8 @@ pub(crate) struct Key {
     pub(crate) waiting_for: Option<&'static str>,
     /// The name of the lock; the label `lock`.
     pub(crate) lock: Option<&'static str>,
+    /// The size class of what was allocated, in bytes; the label `bytes`. 0 for none.
+    pub(crate) size: u64,
     /// Where the lock was acquired; the label `acquired_at`.
     pub(crate) acquired_at: Option<&'static Location<'static>>,
     /// The name of the thread; the label `thread`. Only in live profiles.
@@ -97,6 +99,7 @@ impl Keys {
             labels: self.labels(header.labels),
             waiting_for: if named_wait { header.name } else { header.waiting.label() },
             lock,
+            size: header.size,
             acquired_at: header.acquired_at,
             thread: None,
         }
@@ -136,6 +139,50 @@ pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
             add(&mut rows, keys.key(&header, Stack::Marker(marker)), values, None);
         }
     });
+    rows
+}
+
+/// Returns what was allocated and what of it is alive, by where it was allocated.
+///
+/// All frees are read before any allocation, so that nothing is freed that is not allocated; a row that
+/// comes to be meanwhile is newer than this reading.
+pub(crate) fn heap() -> Rows {
+    let is_alloc = |header: &Header| header.source == Source::Alloc;
+    let whole = |objects: i64| objects / OBJECT;
+    let mut sums: FxHashMap<Key, [i64; VALUES]> = FxHashMap::default();
+    let mut keys = Keys::default();
+    let mut seen: Vec<(Row, [i64; 2])> = Vec::new();
+    for thread in thread::all() {
+        let rows = |row: Row| is_alloc(&row.header()).then(|| (row, row.shared_values()));
+        thread.tally().for_each(|row| seen.extend(rows(row)));
+    }
+    let mut add = |key: Key, values: [i64; VALUES]| {
+        for (sum, value) in sums.entry(key).or_default().iter_mut().zip(values) {
+            *sum = sum.wrapping_add(value);
+        }
+    };
+    let marker = |header: &Header| Stack::Marker(header.marker.name().unwrap_or("[lost]"));
+    EMERGENCY.for_each(|header, [_, _, objects, bytes]| {
+        if is_alloc(&header) {
+            add(keys.key(&header, marker(&header)), [0, 0, -objects, -bytes]);
+        }
+    });
+    EMERGENCY.for_each(|header, [objects, bytes, _, _]| {
+        if is_alloc(&header) {
+            add(keys.key(&header, marker(&header)), [objects, bytes, objects, bytes]);
+        }
+    });
+    for (row, [freed_objects, freed_bytes]) in seen {
+        let [objects, bytes, _, _] = row.values();
+        let values = [objects, bytes, objects - freed_objects, bytes - freed_bytes];
+        add(keys.of_row(&row.header(), row), values);
+    }
+    // Whole objects only after the sum: parts of several threads may make one together.
+    let mut rows = Rows::default();
+    for (key, [objects, bytes, live_objects, live_bytes]) in sums {
+        let values = [whole(objects), bytes, whole(live_objects), live_bytes];
+        self::add(&mut rows, key, values, None);
+    }
     rows
 }
 

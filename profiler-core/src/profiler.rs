@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::record::Source;
-use crate::capture::{self, custom, ledger, rates, scope};
+use crate::capture::{self, alloc, custom, ledger, rates, scope};
 use crate::config::{Config, LabelView, Rates, StackView, View};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
@@ -47,7 +47,7 @@ pub struct Stats {
     pub lost: u64,
     /// Stacks that ended early because every reader of unwind tables was busy just then.
     pub cut_stacks: u64,
-    /// Bytes held by tallies, span paths and labels.
+    /// Bytes held by tallies, span paths, labels and the set of live samples.
     pub bytes: usize,
 }
 
@@ -87,6 +87,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
         per_process::forked();
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
+    alloc::follow_rate();
     // Without this thread times are read from the system's clock and libraries loaded later are
     // found when a profile is read: dearer, not wrong.
     let _ = std::thread::Builder::new()
@@ -144,7 +145,7 @@ pub fn stats() -> Stats {
         records: held.records.cast_unsigned(),
         lost: held.lost.cast_unsigned(),
         cut_stacks: stack::cut_walks(),
-        bytes: held.bytes,
+        bytes: held.bytes + alloc::bytes(),
     }
 }
 
@@ -169,7 +170,7 @@ pub fn count(kind: Kind) -> usize {
             let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)
         }
-        Kind::Block | Kind::Mutex | Kind::Spans => rows(kind).len(),
+        Kind::Allocs | Kind::Block | Kind::Heap | Kind::Mutex | Kind::Spans => rows(kind).len(),
     }
 }
 
@@ -197,7 +198,11 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
         _ => view.stack(StackView::Logical),
     };
     let depth = config().stack_depth;
-    let reading = Reading { kind, view, depth, time: SystemTime::now() };
+    let period = match kind {
+        Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX).max(1),
+        _ => 1,
+    };
+    let reading = Reading { kind, view, depth, period, time: SystemTime::now() };
     Ok(profile::build(reading, &rows(kind), RESOLVER.get()))
 }
 
@@ -207,12 +212,19 @@ fn available(kind: Kind) -> Result<(), Unavailable> {
         Kind::Goroutine | Kind::Threadcreate => {
             sys::supported().map_err(|reason| Unavailable { kind, reason })
         }
+        Kind::Allocs | Kind::Heap if !alloc::is_installed() => {
+            Err(Unavailable { kind, reason: NO_ALLOCATOR })
+        }
         _ => Ok(()),
     }
 }
 
+const NO_ALLOCATOR: &str =
+    "the program's #[global_allocator] is no profiler_core::ProfiledAllocator";
+
 fn rows(kind: Kind) -> Rows {
     match kind {
+        Kind::Allocs | Kind::Heap => merge::heap(),
         Kind::Block => merge::tallies(Source::Block, None),
         Kind::Mutex => merge::tallies(Source::Mutex, None),
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
@@ -252,7 +264,8 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
             merge::add(&mut rows, Key { thread, ..state.key.clone() }, [1, 0, 0, 0], None);
         }
         let time = SystemTime::now();
-        let reading = Reading { kind: Kind::Goroutine, view, depth: config().stack_depth, time };
+        let reading =
+            Reading { kind: Kind::Goroutine, view, depth: config().stack_depth, period: 1, time };
         let profile = profile::build(reading, &rows, RESOLVER.get());
         dump::write(&mut writer, states, &profile, position == 0)?;
     }

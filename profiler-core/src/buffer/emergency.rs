@@ -65,16 +65,16 @@ impl Emergency {
         for (sum, value) in
             sums.unwrap_or(&self.overflow[header.source as usize]).iter().zip(values)
         {
-            // Relaxed: each sum stands for itself.
-            sum.fetch_add(value.cast_unsigned(), Ordering::Relaxed);
+            // Release: pairs with the Acquire in `for_each`, for who reads twice.
+            sum.fetch_add(value.cast_unsigned(), Ordering::Release);
         }
     }
 
     /// Calls `visit` with every key and its sums.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(Header, [i64; VALUES])) {
-        // Relaxed: each sum stands for itself.
+        // Acquire: what was added before what is read here is seen by a later reading.
         let read = |sums: &[AtomicU64; VALUES]| {
-            std::array::from_fn(|i| sums[i].load(Ordering::Relaxed).cast_signed())
+            std::array::from_fn(|i| sums[i].load(Ordering::Acquire).cast_signed())
         };
         for slot in &self.slots {
             if let Some(words) = slot.words() {

@@ -2,7 +2,9 @@
 //!
 //! The protocols are told in `README.md` beside this file.
 
+pub(crate) mod counters;
 pub(crate) mod emergency;
+pub(crate) mod live_set;
 #[cfg_attr(
     not(feature = "tracing"),
     allow(dead_code, reason = "what tracing's layer enters is all that there is")
@@ -10,7 +12,7 @@ pub(crate) mod emergency;
 pub(crate) mod opened;
 pub(crate) mod primitive;
 pub(crate) mod record;
-mod registry;
+pub(crate) mod registry;
 pub(crate) mod row;
 mod slot;
 pub(crate) mod tally;

@@ -31,6 +31,11 @@ impl Owner {
         Self(AtomicU64::new(u64::from(thread)))
     }
 
+    /// Makes the owner of a block that nobody owns, of a zero.
+    pub(crate) const fn nobody(zero: AtomicU64) -> Self {
+        Self(zero)
+    }
+
     /// Returns the number of the thread that owns the block or owned it last.
     pub(crate) fn thread(&self) -> u32 {
         // Relaxed: the number says all.

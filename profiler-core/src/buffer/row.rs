@@ -133,6 +133,24 @@ impl Row {
         }
     }
 
+    /// Adds to the last two sums, from any thread.
+    ///
+    /// A row takes this or has a writer that adds to these sums, not both.
+    pub(crate) fn add_shared(&self, values: [i64; 2]) {
+        for (sum, value) in self.head().values[VALUES - 2..].iter().zip(values) {
+            // Release: pairs with the Acquire in `shared_values`: what comes before, here the record
+            // of what is taken back, is seen by who sees this.
+            sum.fetch_add(value.cast_unsigned(), Ordering::Release);
+        }
+    }
+
+    /// Returns the last two sums, such that sums read later hold all that came before these.
+    pub(crate) fn shared_values(&self) -> [i64; 2] {
+        let values = &self.head().values;
+        // Acquire: see `add_shared`.
+        [VALUES - 2, VALUES - 1].map(|i| values[i].load(Ordering::Acquire).cast_signed())
+    }
+
     /// Adds to one bucket, if the row keeps them. Only the writer may call this.
     pub(crate) fn add_to_bucket(&self, index: usize, count: i64, sum: i64) {
         if let Some(buckets) = self.buckets() {

@@ -5,6 +5,7 @@
 //! own: labels that are put in force, and call sites of tracing seen for the first time. What cannot
 //! be kept is counted under a marker.
 
+pub(crate) mod alloc;
 pub mod birth;
 pub(crate) mod custom;
 mod future;
@@ -112,7 +113,10 @@ impl Prepared {
         match self.row {
             Some(row) => row.add(values),
             None => {
-                EMERGENCY.add(&Header { marker: Marker::Lost, node: None, ..self.header }, values);
+                EMERGENCY.add(
+                    &Header { marker: Marker::Lost, node: None, size: 0, ..self.header },
+                    values,
+                );
             }
         }
     }

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::buffer::thread::Thread;
+use crate::capture::alloc;
 use crate::config::Rates;
 
 static BLOCK_NS: AtomicU64 = AtomicU64::new(Rates::DEFAULT.block_ns);
 static MUTEX_NS: AtomicU64 = AtomicU64::new(Rates::DEFAULT.mutex_ns);
+static HEAP_BYTES: AtomicU64 = AtomicU64::new(Rates::DEFAULT.heap_bytes);
 static MUTEX_FRACTION: AtomicU32 = AtomicU32::new(Rates::DEFAULT.mutex_fraction);
 
 /// Sets the rates; events decided from now on follow them.
@@ -15,6 +17,8 @@ pub(crate) fn set(rates: Rates) {
     BLOCK_NS.store(rates.block_ns, Ordering::Relaxed);
     MUTEX_NS.store(rates.mutex_ns, Ordering::Relaxed);
     MUTEX_FRACTION.store(rates.mutex_fraction, Ordering::Relaxed);
+    HEAP_BYTES.store(rates.heap_bytes, Ordering::Relaxed);
+    alloc::follow_rate();
 }
 
 /// Returns the rates in force.
@@ -24,6 +28,7 @@ pub(crate) fn get() -> Rates {
         .block_ns(BLOCK_NS.load(Ordering::Relaxed))
         .mutex_ns(MUTEX_NS.load(Ordering::Relaxed))
         .mutex_fraction(MUTEX_FRACTION.load(Ordering::Relaxed))
+        .heap_bytes(HEAP_BYTES.load(Ordering::Relaxed))
 }
 
 /// Returns whether any wait or charge can be recorded.

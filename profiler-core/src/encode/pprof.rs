@@ -159,7 +159,7 @@ fn header(profile: &Profile, strings: &mut Strings<'_>) -> proto::Profile {
         time_nanos: nanoseconds(profile.time()),
         duration_nanos: i64::try_from(profile.duration().as_nanos()).unwrap_or(i64::MAX),
         period_type: Some(strings.value_type(kind.period_type())),
-        period: 1,
+        period: profile.period(),
         default_sample_type: default.map_or(0, |name| strings.position(name)),
         ..proto::Profile::default()
     }

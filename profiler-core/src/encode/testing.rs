@@ -24,7 +24,13 @@ pub(crate) const NATIVE: View =
 
 /// A reading in 2001, 128 frames deep.
 pub(crate) fn reading(kind: Kind, view: View) -> Reading {
-    Reading { kind, view, depth: 128, time: UNIX_EPOCH + Duration::from_secs(1_000_000_000) }
+    Reading {
+        kind,
+        view,
+        depth: 128,
+        period: 1,
+        time: UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+    }
 }
 
 /// A key with nothing but a stack.
@@ -35,6 +41,7 @@ pub(crate) fn key(stack: Stack) -> Key {
         labels: Arc::new([]),
         waiting_for: None,
         lock: None,
+        size: 0,
         acquired_at: None,
         thread: None,
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rustc_hash::FxHashMap;
 
-use super::labels::{text_labels, with_wait};
+use super::labels::{text_labels, with_number};
 use super::location::{Location, Sums as Samples, Tables, finish, index};
 use super::pseudo::Pseudo;
 use super::symbolize::{Found, Resolver};
@@ -21,6 +21,8 @@ pub(crate) struct Reading {
     pub(crate) view: View,
     /// How many frames of a stack are kept; the root side is cut.
     pub(crate) depth: usize,
+    /// How many of what the kind's period counts make one.
+    pub(crate) period: i64,
     /// When the rows were read.
     pub(crate) time: SystemTime,
 }
@@ -48,7 +50,7 @@ pub(crate) fn build_with(
     let rows: Vec<(&Key, &Sums)> = rows.iter().collect();
     let column = reading.kind.default_column();
     let (sets, set_of_row) = text_labels(&rows, reading.view.labels, column);
-    let mut labels = Labels { sets, waits: FxHashMap::default() };
+    let mut labels = Labels { sets, numbered: FxHashMap::default() };
     let mut stacks = Stacks::new(reading, &rows, resolve);
 
     let mut samples = Samples::with_capacity(rows.len());
@@ -69,25 +71,39 @@ pub(crate) fn build_with(
                 // What no bucket tells of, so that the total is the same with and without the label.
                 samples.add(stack, set, rest);
             }
-            _ => samples.add(stack, set, sums.values),
+            _ => samples.add(stack, labels.with_size(set, key.size), sums.values),
         }
     }
     let tables =
         Tables { mappings: stacks.mappings, locations: stacks.locations, labels: labels.sets };
-    finish(reading.kind, reading.time, Duration::ZERO, tables, samples)
+    finish(reading.kind, reading.period, reading.time, Duration::ZERO, tables, samples)
 }
 
-/// Label sets, with the bucket of a wait added where it is asked for.
+/// Label sets, with a number added: the bucket of a wait where it is asked for, or a size.
 struct Labels {
     sets: Vec<LabelSet>,
-    waits: FxHashMap<(u32, usize), u32>,
+    numbered: FxHashMap<(u32, i64), u32>,
 }
 
 impl Labels {
     fn with_wait(&mut self, set: u32, bucket: usize) -> u32 {
         debug_assert!(bucket < WAIT_BUCKETS, "a bucket of Waits");
-        *self.waits.entry((set, bucket)).or_insert_with(|| {
-            let labels = with_wait(&self.sets[set as usize], bucket);
+        // The shortest wait of the bucket.
+        self.with_number(set, "wait", 1 << (2 * bucket), "nanoseconds")
+    }
+
+    /// Adds the size class of an allocation, without a unit, as Go does; none for 0.
+    fn with_size(&mut self, set: u32, size: u64) -> u32 {
+        match i64::try_from(size) {
+            Ok(0) | Err(_) => set,
+            Ok(size) => self.with_number(set, "bytes", size, ""),
+        }
+    }
+
+    /// A profile has numbers of one key only.
+    fn with_number(&mut self, set: u32, key: &str, number: i64, unit: &'static str) -> u32 {
+        *self.numbered.entry((set, number)).or_insert_with(|| {
+            let labels = with_number(&self.sets[set as usize], key, number, unit);
             self.sets.push(labels);
             index(self.sets.len() - 1)
         })
@@ -167,12 +183,14 @@ impl Stacks {
     }
 
     fn cut(&self, row: usize) -> trim::Cut {
-        if !starts_in_the_profiler(self.reading.kind) {
-            return trim::Cut::default();
-        }
         // All lines, hidden or not: the result must not depend on the order of rows.
         let lines = |&id: &u32| &*self.locations[id as usize].resolved.lines;
-        trim::cut(self.native_stack(row).iter().map(lines))
+        let stack = self.native_stack(row).iter().map(lines);
+        match capture_of(self.reading.kind) {
+            Capture::Call => trim::cut(stack),
+            Capture::Allocation => trim::cut_allocation(stack),
+            Capture::None => trim::Cut::default(),
+        }
     }
 
     fn native_stack(&self, row: usize) -> &[u32] {
@@ -209,11 +227,22 @@ impl Stacks {
     }
 }
 
-/// Returns whether the leaf of a machine stack lies in our own code, because it was captured there.
-const fn starts_in_the_profiler(kind: Kind) -> bool {
+/// Whether the leaf of a machine stack lies in our own code, because it was captured there.
+enum Capture {
+    None,
+    /// Below a call of a lock or of another of our functions.
+    Call,
+    /// Below an allocation.
+    Allocation,
+}
+
+const fn capture_of(kind: Kind) -> Capture {
     match kind {
-        Kind::Block | Kind::Mutex | Kind::Goroutine | Kind::Threadcreate | Kind::Custom(_) => true,
-        Kind::Spans => false,
+        Kind::Block | Kind::Mutex | Kind::Goroutine | Kind::Threadcreate | Kind::Custom(_) => {
+            Capture::Call
+        }
+        Kind::Allocs | Kind::Heap => Capture::Allocation,
+        Kind::Spans => Capture::None,
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Label {
 pub(crate) enum Value {
     /// Never empty: the format cannot tell an empty text from none.
     Text(Arc<str>),
-    /// A number, never 0, and its unit.
+    /// A number, never 0, and its unit, which may be empty.
     Number(i64, &'static str),
 }
 
@@ -181,13 +181,13 @@ fn shared_set<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {
         .collect()
 }
 
-/// Adds the numeric label `wait`: the shortest wait of a bucket, in nanoseconds.
-pub(crate) fn with_wait(set: &LabelSet, bucket: usize) -> LabelSet {
-    let wait = Label { key: "wait".into(), value: Value::Number(1 << (2 * bucket), "nanoseconds") };
+/// Adds a numeric label.
+pub(crate) fn with_number(set: &LabelSet, key: &str, number: i64, unit: &'static str) -> LabelSet {
+    let label = Label { key: key.into(), value: Value::Number(number, unit) };
     let mut labels: Vec<Label> =
-        set.iter().filter(|label| label.key != wait.key).cloned().collect();
-    let place = labels.partition_point(|label| label.key < wait.key);
-    labels.insert(place, wait);
+        set.iter().filter(|other| other.key != label.key).cloned().collect();
+    let place = labels.partition_point(|other| other.key < label.key);
+    labels.insert(place, label);
     labels.into()
 }
 

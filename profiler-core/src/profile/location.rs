@@ -73,6 +73,7 @@ pub(crate) struct Tables {
 /// Puts everything in its final order: samples by value, tables by first use, unused entries gone.
 pub(crate) fn finish(
     kind: Kind,
+    period: i64,
     time: SystemTime,
     duration: Duration,
     tables: Tables,
@@ -105,6 +106,7 @@ pub(crate) fn finish(
     }
     Profile {
         kind,
+        period,
         time,
         duration,
         mappings,

@@ -55,6 +55,8 @@ use crate::kind::Kind;
 #[derive(Clone)]
 pub struct Profile {
     kind: Kind,
+    /// How many of [`Kind::period_type`] one sample stands for in the mean.
+    period: i64,
     time: SystemTime,
     /// Zero unless it is a difference.
     duration: Duration,
@@ -72,6 +74,10 @@ impl Profile {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(crate) const fn period(&self) -> i64 {
+        self.period
     }
 
     /// Returns when it was read.

@@ -39,7 +39,7 @@ impl Profile {
             sums.add(stack, labels[sample.labels as usize], values);
         }
         let duration = self.time.duration_since(earlier.time).unwrap_or(Duration::ZERO);
-        let mut difference = finish(self.kind, self.time, duration, tables, sums);
+        let mut difference = finish(self.kind, self.period, self.time, duration, tables, sums);
         difference.drop_unused_mappings();
         difference
     }

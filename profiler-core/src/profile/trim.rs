@@ -24,6 +24,10 @@ const OWN_PATHS: &[&str] = &[
     "core::ptr::drop_glue",
 ];
 
+/// What an allocation goes through below the function that asked for it, besides [`OWN`].
+const ALLOCATION_PATHS: &[&str] =
+    &["alloc::alloc::", "alloc::raw_vec::", "hashbrown::raw::", "__rust"];
+
 /// Functions at the root that say nothing.
 const ROOTS: &[&str] =
     &["_start", "__clone", "__clone3", "clone", "clone3", "start_thread", "thread_start"];
@@ -52,6 +56,36 @@ pub(crate) struct Cut {
 /// Nothing is cut if nothing would remain.
 pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
     cut_by(stack.map(|lines| lines.iter().map(|line| line.function.owner)))
+}
+
+/// The same for the stack of an allocation: only the run of allocating functions at the leaf goes, so
+/// that the leaf is what was called, for example `Vec::push`.
+pub(crate) fn cut_allocation<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
+    cut_run(stack.map(|lines| lines.iter().map(|line| is_allocation(&line.function.name))))
+}
+
+fn cut_run<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
+where
+    Lines: ExactSizeIterator<Item = bool>,
+{
+    for (locations, mut lines) in stack.enumerate() {
+        let count = lines.len();
+        let own = lines.position(|own| !own).unwrap_or(count);
+        if own < count || count == 0 {
+            return Cut { locations, lines: own };
+        }
+    }
+    Cut::default()
+}
+
+/// Returns whether the function stands between a sampled allocation and whoever asked for it.
+fn is_allocation(name: &str) -> bool {
+    let path = match name.strip_prefix('<') {
+        Some(qualified) => plain_type(split_qualified(qualified).0),
+        None => name,
+    };
+    let root = path.split_once("::").map_or("", |(root, _)| root);
+    OWN.contains(&root) || ALLOCATION_PATHS.iter().any(|own| path.starts_with(own))
 }
 
 fn cut_by<Lines>(stack: impl Iterator<Item = Lines>) -> Cut

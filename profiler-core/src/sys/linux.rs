@@ -157,6 +157,24 @@ pub(super) fn memory_maps() -> String {
     std::fs::read_to_string("/proc/self/maps").unwrap_or_default()
 }
 
+pub(super) fn resident_bytes() -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // For example `VmRSS:      1234 kB`.
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    };
+    (bytes("VmRSS:"), bytes("VmHWM:"))
+}
+
+pub(super) fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time outside of signal handlers.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 pub(super) fn monotonic_nanoseconds() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the result is a live exclusive value; every Linux has this clock.

@@ -74,6 +74,18 @@ pub(crate) fn memory_maps() -> String {
     platform::memory_maps()
 }
 
+/// Returns the bytes of this process that are resident now, and the most that ever were. Reads a file;
+/// not for signal handlers.
+pub(crate) fn resident_bytes() -> (Option<u64>, Option<u64>) {
+    platform::resident_bytes()
+}
+
+/// Has the C library's allocator give unused memory back, where there is a call for it. Takes its
+/// locks; not for signal handlers.
+pub(crate) fn release_memory() {
+    platform::release_memory();
+}
+
 /// Returns nanoseconds of the monotonic clock since a point fixed for this process.
 #[inline]
 pub(crate) fn monotonic_nanoseconds() -> u64 {

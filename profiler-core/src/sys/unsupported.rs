@@ -44,6 +44,12 @@ pub(super) const fn memory_maps() -> String {
     String::new()
 }
 
+pub(super) const fn resident_bytes() -> (Option<u64>, Option<u64>) {
+    (None, None)
+}
+
+pub(super) const fn release_memory() {}
+
 pub(super) fn monotonic_nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();

@@ -1,0 +1,285 @@
+//! What one thread has allocated and freed, exactly, and where its next sample lies.
+//!
+//! One writer, by loads and stores, as in a tally. The count of allocated bytes is the sampler's
+//! clock too: an allocation is sampled when it takes the count to `next_sample`, so that whoever
+//! counts pays one load and one comparison for sampling. Whoever changes the rate sets every
+//! thread's `next_sample` to 0; at its next allocation the thread draws again. Draws are
+//! memoryless, so that drawing again biases nothing.
+
+use std::cell::Cell;
+
+use super::primitive::{AtomicPtr, AtomicU64, Ordering, fence};
+use super::registry::{Block, Owner};
+
+/// What the process has set, and every thread follows.
+#[derive(Debug)]
+pub(crate) struct Sampling {
+    /// Mean bytes between two samples; 0 takes none, 1 every allocation.
+    rate: AtomicU64,
+    /// Bits of a free that lead off its fast path, in every thread.
+    watched: AtomicU64,
+}
+
+impl Sampling {
+    /// Takes atomics of value 0: nothing is sampled.
+    pub(crate) const fn new(rate: AtomicU64, watched: AtomicU64) -> Self {
+        Self { rate, watched }
+    }
+
+    pub(crate) fn rate(&self) -> u64 {
+        // SeqCst: `draw` stores a sample's place and then looks here, `set` does both the other
+        // way round; one of them sees the other. It is an Acquire too: whoever samples, and whoever
+        // is handed what was sampled, sees `watched` set.
+        self.rate.load(Ordering::SeqCst)
+    }
+
+    /// Sets the rate, and has all threads follow. `all` gives the counters of every thread that has
+    /// joined; it is called after the rate is set.
+    pub(crate) fn set<'a, All>(&self, rate: u64, watched: u64, all: impl Fn() -> All)
+    where
+        All: Iterator<Item = &'a Counters>,
+    {
+        if rate != 0 {
+            self.watched.store(watched, Ordering::SeqCst);
+            // SeqCst: a thread that `all` does not give reads `watched` after it was added.
+            fence(Ordering::SeqCst);
+            for counters in all() {
+                // Relaxed: the store to `rate` publishes it to whoever meets a sampled block.
+                counters.watched.store(watched, Ordering::Relaxed);
+            }
+        }
+        self.rate.store(rate, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        for counters in all() {
+            counters.next_sample.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The sums of one thread.
+#[repr(C, align(64))]
+pub(crate) struct Counters {
+    allocated_bytes: AtomicU64,
+    allocated_objects: AtomicU64,
+    freed_bytes: AtomicU64,
+    freed_objects: AtomicU64,
+    /// The count of allocated bytes at which the next sample is due; the greatest number for never.
+    next_sample: AtomicU64,
+    watched: AtomicU64,
+    owner: Owner,
+    next: AtomicPtr<Counters>,
+    // The owner's alone.
+    /// The rate by which `next_sample` was drawn.
+    rate: Cell<u64>,
+    random: Cell<u64>,
+}
+
+// SAFETY: the cells are touched by the owning thread alone, which `decide` demands.
+#[allow(unsafe_code, reason = "cells of the one thread that owns the block")]
+unsafe impl Sync for Counters {}
+
+impl Block for Counters {
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    fn next(&self) -> &AtomicPtr<Self> {
+        &self.next
+    }
+}
+
+/// Bytes and objects, allocated and freed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) allocated_bytes: u64,
+    pub(crate) allocated_objects: u64,
+    pub(crate) freed_bytes: u64,
+    pub(crate) freed_objects: u64,
+}
+
+impl Counters {
+    /// Makes counters from seven atomics of value 0, a null pointer, and the bits of a free that lead
+    /// off its fast path. `next_sample` is 0 too, so the first allocation leads off it as well.
+    pub(crate) const fn new(
+        zeros: [AtomicU64; 5],
+        watched: AtomicU64,
+        owner: Owner,
+        next: AtomicPtr<Self>,
+    ) -> Self {
+        let [allocated_bytes, allocated_objects, freed_bytes, freed_objects, next_sample] = zeros;
+        Self {
+            allocated_bytes,
+            allocated_objects,
+            freed_bytes,
+            freed_objects,
+            next_sample,
+            watched,
+            owner,
+            next,
+            rate: Cell::new(0),
+            random: Cell::new(0),
+        }
+    }
+
+    /// Begins with a thread that has added the counters to those that [`Sampling::set`] is given.
+    pub(crate) fn begin(&self, sampling: &Sampling, seed: u64) {
+        // SeqCst: see `Sampling::set`.
+        fence(Ordering::SeqCst);
+        let watched = sampling.watched.load(Ordering::SeqCst);
+        if watched != 0 {
+            self.watched.store(watched, Ordering::Relaxed);
+        }
+        // Any odd multiplier spreads the seeds; the generator never leaves zero.
+        self.random.set(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        self.next_sample.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts an allocation, and returns true, unless a sample is due. Owner only.
+    #[inline]
+    pub(crate) fn allocate(&self, size: usize) -> bool {
+        // Relaxed, here and below: sums, of which this thread is the one writer.
+        let bytes = self.allocated_bytes.load(Ordering::Relaxed).wrapping_add(size as u64);
+        if bytes >= self.next_sample.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.allocated_bytes.store(bytes, Ordering::Relaxed);
+        bump(&self.allocated_objects, 1);
+        true
+    }
+
+    /// Counts an allocation whatever is due. Owner only.
+    pub(crate) fn count_allocation(&self, size: usize) {
+        bump(&self.allocated_bytes, size as u64);
+        bump(&self.allocated_objects, 1);
+    }
+
+    /// Takes back an allocation that was counted and then failed. Owner only.
+    #[cold]
+    pub(crate) fn take_back(&self, size: usize) {
+        bump(&self.allocated_bytes, (size as u64).wrapping_neg());
+        bump(&self.allocated_objects, u64::MAX);
+    }
+
+    /// Counts a free, and returns true, unless `bits` has some that are watched. Owner only.
+    #[inline]
+    pub(crate) fn free(&self, size: usize, bits: u64) -> bool {
+        if self.is_watched(bits) {
+            return false;
+        }
+        self.count_free(size);
+        true
+    }
+
+    /// Returns whether a free with these bits leads off its fast path.
+    #[inline]
+    pub(crate) fn is_watched(&self, bits: u64) -> bool {
+        // Relaxed: whoever frees a sampled block was handed it after this was set.
+        bits & self.watched.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts a free. Owner only.
+    #[inline]
+    pub(crate) fn count_free(&self, size: usize) {
+        let bytes = self.freed_bytes.load(Ordering::Relaxed).wrapping_add(size as u64);
+        bump(&self.freed_objects, 1);
+        // Release: pairs with the Acquire in `freed`: what is freed was allocated before.
+        self.freed_bytes.store(bytes, Ordering::Release);
+    }
+
+    /// Counts for threads that have no counters of their own: many writers.
+    pub(crate) fn count_shared(&self, allocated: Option<usize>, freed: Option<usize>) {
+        if let Some(size) = allocated {
+            self.allocated_bytes.fetch_add(size as u64, Ordering::Relaxed);
+            self.allocated_objects.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(size) = freed {
+            self.freed_objects.fetch_add(1, Ordering::Relaxed);
+            self.freed_bytes.fetch_add(size as u64, Ordering::Release);
+        }
+    }
+
+    /// Decides whether an allocation of that size, not counted yet, is sampled, and returns the rate
+    /// by which it is. `gap` draws the distance to the next sample by a rate and a random number.
+    /// Owner only.
+    pub(crate) fn decide(
+        &self,
+        size: usize,
+        sampling: &Sampling,
+        gap: impl Fn(u64, u64) -> u64,
+    ) -> Option<u64> {
+        let before = self.allocated_bytes.load(Ordering::Relaxed);
+        let next = self.next_sample.load(Ordering::Relaxed);
+        if next == 0 || self.rate.get() != sampling.rate() {
+            self.draw(before, sampling, &gap);
+        }
+        let after = before.wrapping_add(size as u64);
+        let rate = self.rate.get();
+        if rate == 0 || after < self.next_sample.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.draw(after, sampling, &gap);
+        Some(rate)
+    }
+
+    /// Has the next allocation draw again, after one for which a sample was decided has failed.
+    pub(crate) fn forget_sample(&self) {
+        self.next_sample.store(0, Ordering::Relaxed);
+    }
+
+    fn draw(&self, from: u64, sampling: &Sampling, gap: impl Fn(u64, u64) -> u64) {
+        loop {
+            let rate = sampling.rate();
+            let next =
+                if rate == 0 { u64::MAX } else { from.saturating_add(gap(rate, self.random())) };
+            self.rate.set(rate);
+            // SeqCst: see `Sampling::rate`.
+            self.next_sample.store(next, Ordering::SeqCst);
+            if sampling.rate() == rate {
+                return;
+            }
+        }
+    }
+
+    /// Returns the next of a sequence of random numbers (xorshift64).
+    fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// Adds what was freed. To be read of all threads before [`Counters::add_allocated`] of any.
+    pub(crate) fn add_freed(&self, totals: &mut Totals) {
+        // Acquire: pairs with the Release in `count_free`.
+        totals.freed_bytes += self.freed_bytes.load(Ordering::Acquire);
+        totals.freed_objects += self.freed_objects.load(Ordering::Relaxed);
+    }
+
+    /// Adds what was allocated.
+    pub(crate) fn add_allocated(&self, totals: &mut Totals) {
+        totals.allocated_bytes += self.allocated_bytes.load(Ordering::Relaxed);
+        totals.allocated_objects += self.allocated_objects.load(Ordering::Relaxed);
+    }
+
+    /// Gives the counters of the forking thread to its copy in the child. Owner only.
+    pub(crate) fn rename(&self, thread: u32) {
+        self.owner.rename(thread);
+    }
+}
+
+/// Adds where there is one writer: a load and a store, not a locked instruction.
+#[inline]
+fn bump(sum: &AtomicU64, value: u64) {
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut totals = Totals::default();
+        self.add_freed(&mut totals);
+        self.add_allocated(&mut totals);
+        totals.fmt(f)
+    }
+}

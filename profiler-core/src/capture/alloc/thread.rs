@@ -1,0 +1,110 @@
+//! The counters of the calling thread, from its first allocation on, and those of all threads.
+
+#![allow(unsafe_code, reason = "counters stand in memory that is never freed")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crate::buffer::counters::{Counters, Sampling, Totals};
+use crate::buffer::registry::{Owner, Registry};
+use crate::sys;
+
+/// The bits of a free that have it looked up, once anything is sampled; see `bits` in the parent.
+pub(super) const WATCHED: u64 = !0xF;
+
+/// Stands in for a thread without counters: everything leads off the fast paths, since every free
+/// has some bit and the first sample is always due.
+static NOBODY: Counters = Counters::new(
+    [const { AtomicU64::new(0) }; 5],
+    AtomicU64::new(u64::MAX),
+    Owner::nobody(AtomicU64::new(0)),
+    AtomicPtr::new(ptr::null_mut()),
+);
+
+static THREADS: Registry<Counters> = Registry::new(
+    AtomicPtr::new(ptr::null_mut()),
+    AtomicPtr::new(ptr::null_mut()),
+    AtomicU64::new(0),
+);
+/// Threads that ever counted; seeds the generators.
+static JOINED: AtomicU64 = AtomicU64::new(0);
+
+pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0), AtomicU64::new(0));
+
+thread_local! {
+    // Has no destructor, so it can be read to the very end of a thread.
+    static CURRENT: Cell<&'static Counters> = const { Cell::new(&NOBODY) };
+}
+
+/// Returns this thread's counters, or ones that lead everything off the fast paths.
+#[inline(always)]
+pub(super) fn current() -> &'static Counters {
+    CURRENT.with(Cell::get)
+}
+
+/// Returns this thread's counters, taking over or making them; nothing if there is no memory.
+pub(super) fn joined() -> Option<&'static Counters> {
+    let current = current();
+    if ptr::eq(current, &NOBODY) { join() } else { Some(current) }
+}
+
+/// Counts for a thread that has no counters.
+pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
+    NOBODY.count_shared(allocated, freed);
+}
+
+#[cold]
+fn join() -> Option<&'static Counters> {
+    let owner = sys::thread_id();
+    // A number that could not be had is 0, and would be anybody's.
+    let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive)).flatten();
+    let counters = match claimed {
+        Some(counters) => counters,
+        None => THREADS.push(make(owner)?),
+    };
+    // Relaxed: unique by the addition.
+    let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
+    counters.begin(&SAMPLING, number);
+    CURRENT.set(counters);
+    if number == 1 {
+        sys::on_fork_child(|| current().rename(sys::thread_id()));
+    }
+    Some(counters)
+}
+
+fn make(owner: u32) -> Option<NonNull<Counters>> {
+    // SAFETY: the layout is not of size zero.
+    let memory = unsafe { System.alloc(Layout::new::<Counters>()) };
+    let counters = NonNull::new(memory.cast::<Counters>())?;
+    let content = Counters::new(
+        [const { AtomicU64::new(0) }; 5],
+        AtomicU64::new(0),
+        Owner::new(owner),
+        AtomicPtr::new(ptr::null_mut()),
+    );
+    // SAFETY: fresh memory of this layout.
+    unsafe { counters.write(content) };
+    Some(counters)
+}
+
+/// Returns whether any thread counts its allocations here.
+pub(super) fn any() -> bool {
+    // Relaxed: a figure.
+    JOINED.load(Ordering::Relaxed) != 0
+}
+
+/// Sets the mean distance of samples for all threads, in bytes.
+pub(super) fn set_rate(rate: u64) {
+    SAMPLING.set(rate, WATCHED, || THREADS.iter());
+}
+
+/// Returns what all threads have allocated and freed: nothing is freed that is not allocated.
+pub(super) fn totals() -> Totals {
+    let mut totals = Totals::default();
+    let all = || THREADS.iter().chain([&NOBODY]);
+    all().for_each(|counters| counters.add_freed(&mut totals));
+    all().for_each(|counters| counters.add_allocated(&mut totals));
+    totals
+}
