@@ -44,20 +44,22 @@
 //!   `[lost]` in the profile and in [`stats`]. The only locks that it takes are short ones of its own:
 //!   of the table of label sets, in [`with_labels`], and of the list of a condition variable's waiters.
 //! - Readers never stop those who write.
+//! - [`ProfiledAllocator`] takes no lock, and no memory but the system's, for tables of its own.
 //! - Sampling ([`Rates`]) biases neither counts nor times.
 //! - Before [`start`] an annotation makes no call: it reads a switch and takes two branches, about a
 //!   nanosecond.
 //!
 //! # What it does not do
 //!
-//! It sees locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
+//! It sees allocations of a [`ProfiledAllocator`], not those of C code, and locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
 //! Threads are known from their first lock, span or label on, those of [`thread`] from their start.
 //! On platforms other than Linux on x86_64 and aarch64 stacks are paths of spans.
 //!
 //! # Yours to see to
 //!
 //! Profiles show names of functions, locks and labels: mind who may read them. Labels with many
-//! values make many series in some servers.
+//! values make many series in some servers. Memory that Rust allocates must be freed by Rust:
+//! a block handed to C's `free` crashes the program if it was sampled.
 //!
 //! # Features
 //!
