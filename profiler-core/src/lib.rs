@@ -1,5 +1,5 @@
-//! In-process profiles of locks, waits, threads and spans, in the formats of Go's pprof: who holds
-//! the locks, who waits for them, and what every thread is doing.
+//! In-process profiles of locks, waits, the heap, threads and spans, in the formats of Go's pprof: who
+//! holds the locks, who waits for them, what is alive, and what every thread is doing.
 //!
 //! ```
 //! use std::sync::mpsc;
@@ -51,7 +51,8 @@
 //!
 //! # What it does not do
 //!
-//! It sees allocations of a [`ProfiledAllocator`], not those of C code, and locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
+//! It sees allocations of a [`ProfiledAllocator`], not those of C code, and locks of [`sync`] and,
+//! with the feature, `parking_lot`; not those that nobody prefixed.
 //! Threads are known from their first lock, span or label on, those of [`thread`] from their start.
 //! On platforms other than Linux on x86_64 and aarch64 stacks are paths of spans.
 //!

@@ -85,7 +85,7 @@ impl<A> ProfiledAllocator<A> {
     }
 
     /// Wraps an allocator that can be told to give unused memory back to the system, by `release`:
-    /// what `heap?gc=1` and [`release_memory`] call, for example jemalloc's `arena.purge`.
+    /// what `heap?gc=1` and [`release_memory`](crate::release_memory) call, for example jemalloc's `arena.purge`.
     pub const fn with_release(inner: A, release: fn()) -> Self {
         Self { inner, release: Some(release) }
     }
