@@ -55,7 +55,7 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 ///
 /// jemalloc, mimalloc or any other [`GlobalAlloc`] may stand in the place of `System`.
 ///
-/// Bytes and objects are counted exactly from the start of the process on ([`memory`]). Samples are
+/// Bytes and objects are counted exactly from the start of the process on ([`memory`](crate::memory())). Samples are
 /// taken from [`start`](crate::start) on, one in [`Rates::heap_bytes`](crate::Rates::heap_bytes) bytes
 /// in the mean, and stand for all others without bias. A `realloc` counts as a free of the old and an
 /// allocation of the new size.
@@ -71,7 +71,7 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// # Signals
 ///
 /// It adds nothing that waits: an allocation in a signal handler is as safe as the inner allocator's.
-/// One that strikes between the two halves of a count may be missing in [`memory`].
+/// One that strikes between the two halves of a count may be missing in [`memory`](crate::memory()).
 #[derive(Debug, Default)]
 pub struct ProfiledAllocator<A> {
     inner: A,
