@@ -6,10 +6,14 @@
 
 pub mod check;
 pub mod go;
+pub mod habits;
+pub mod inner;
 pub mod oracle;
 pub mod parked;
 pub mod pprof;
 pub mod server;
+pub mod shadow;
+pub mod steps;
 pub mod text;
 pub mod tool;
 mod wire;

@@ -158,6 +158,7 @@ impl Counters {
     pub(crate) fn take_back(&self, size: usize) {
         bump(&self.allocated_bytes, (size as u64).wrapping_neg());
         bump(&self.allocated_objects, u64::MAX);
+        self.forget_sample();
     }
 
     /// Counts a free, and returns true, unless `bits` has some that are watched. Owner only.
@@ -181,8 +182,9 @@ impl Counters {
     #[inline]
     pub(crate) fn count_free(&self, size: usize) {
         let bytes = self.freed_bytes.load(Ordering::Relaxed).wrapping_add(size as u64);
-        bump(&self.freed_objects, 1);
-        // Release: pairs with the Acquire in `freed`: what is freed was allocated before.
+        let objects = self.freed_objects.load(Ordering::Relaxed).wrapping_add(1);
+        // Release, both: pairs with the Acquire in `add_freed`: what is freed was allocated before.
+        self.freed_objects.store(objects, Ordering::Release);
         self.freed_bytes.store(bytes, Ordering::Release);
     }
 
@@ -193,7 +195,8 @@ impl Counters {
             self.allocated_objects.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(size) = freed {
-            self.freed_objects.fetch_add(1, Ordering::Relaxed);
+            // Release, both: as in `count_free`.
+            self.freed_objects.fetch_add(1, Ordering::Release);
             self.freed_bytes.fetch_add(size as u64, Ordering::Release);
         }
     }
@@ -221,7 +224,8 @@ impl Counters {
         Some(rate)
     }
 
-    /// Has the next allocation draw again, after one for which a sample was decided has failed.
+    /// Has the next allocation draw again, after one has failed, sampled or not: if it was not, the next
+    /// sample is known to lie beyond its size, and to keep that would bias.
     pub(crate) fn forget_sample(&self) {
         self.next_sample.store(0, Ordering::Relaxed);
     }
@@ -252,9 +256,9 @@ impl Counters {
 
     /// Adds what was freed. To be read of all threads before [`Counters::add_allocated`] of any.
     pub(crate) fn add_freed(&self, totals: &mut Totals) {
-        // Acquire: pairs with the Release in `count_free`.
+        // Acquire, both: pairs with the Release in `count_free`.
         totals.freed_bytes += self.freed_bytes.load(Ordering::Acquire);
-        totals.freed_objects += self.freed_objects.load(Ordering::Relaxed);
+        totals.freed_objects += self.freed_objects.load(Ordering::Acquire);
     }
 
     /// Adds what was allocated.

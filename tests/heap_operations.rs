@@ -1,0 +1,210 @@
+//! The allocator's operations, each sampled and not before and after: contents, places, sums.
+//!
+//! The allocator under test is not the program's, so that the tests alone add to the sums, which are
+//! exact.
+
+#![allow(unsafe_code, reason = "`GlobalAlloc` is unsafe to call")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use profiler_core::{Config, ProfiledAllocator, Rates, set_rates};
+use profiler_tests::inner::{Book, Call, Checked};
+use profiler_tests::shadow::{Shadow, Sums, heap_sums, memory_sums};
+use profiler_tests::steps::{Step, check_random_steps};
+
+static BOOK: Book = Book::new();
+static HEAP: ProfiledAllocator<Checked<System>> =
+    ProfiledAllocator::new(Checked::new(System, &BOOK));
+
+/// Blocks from this size on are not shifted when they are sampled.
+const LARGE: usize = 64 << 10;
+
+/// Rates before and after a change of size: nothing or everything is sampled.
+const EACH_WAY: [(u64, u64); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
+
+/// One test at a time: they share the process's rates and sums.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static START: Once = Once::new();
+    START.call_once(|| {
+        profiler_core::start(Config::default().stack_depth(1)).expect("the first start");
+        // The first allocation makes the profile available.
+        churn(1, 1);
+    });
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).expect("a layout")
+}
+
+#[test]
+fn random_steps_with_everything_or_nothing_sampled() {
+    let _turn = turn();
+    check_random_steps(&HEAP, &BOOK, &[1, 0], 200);
+}
+
+#[test]
+fn random_steps_at_any_rate() {
+    let _turn = turn();
+    check_random_steps(&HEAP, &BOOK, &[512, 0, 1, 8192, 512 << 10, 2], 200);
+}
+
+/// Every way from one size to another, over the boundary at which blocks are no longer shifted, with
+/// every alignment, sampled or not before and after, and with a failure between.
+#[test]
+fn every_change_of_size() {
+    let _turn = turn();
+    let sizes = [1, 8, 9, 4000, LARGE - 9, LARGE - 8, LARGE - 1, LARGE, LARGE + 1, 4 * LARGE];
+    let aligns = [1, 2, 4, 8, 16, 64, 4096];
+    for (align, before, after) in
+        aligns.iter().flat_map(|align| EACH_WAY.map(|(before, after)| (*align, before, after)))
+    {
+        let mut shadow = Shadow::new(&HEAP, &BOOK, before);
+        for (old, new) in sizes.iter().flat_map(|old| sizes.map(|new| (*old, new))) {
+            for zeroed in [false, true] {
+                shadow.step(Step::Allocate { layout: layout(old, align), zeroed });
+            }
+            shadow.step(Step::Rate(after));
+            for block in [0, 1] {
+                shadow.step(Step::FailToResize { block, size: new });
+                shadow.step(Step::Resize { block, size: new });
+            }
+            shadow.step(Step::Rate(before));
+            shadow.step(Step::Resize { block: 0, size: old });
+            shadow.step(Step::Free(0));
+            shadow.step(Step::Free(0));
+        }
+        shadow.finish();
+    }
+}
+
+/// Returns what the inner allocator is asked when a block changes its size, without addresses that
+/// are not the block's.
+fn calls_of_resize(old: Layout, new: usize, before: u64, after: u64) -> Vec<Call> {
+    let mut shadow = Shadow::new(&HEAP, &BOOK, before);
+    shadow.step(Step::Allocate { layout: old, zeroed: false });
+    let block = shadow.last();
+    shadow.step(Step::Rate(after));
+    BOOK.take_calls();
+    shadow.step(Step::Resize { block: 0, size: new });
+    let calls = BOOK.take_calls();
+    shadow.finish();
+    let is_block = |address: usize| address & !0xF == block & !0xF;
+    let without = |call| match call {
+        Call::Alloc(layout, _) => Call::Alloc(layout, 0),
+        Call::Realloc(address, old, new, _) if is_block(address) => Call::Realloc(0, old, new, 0),
+        Call::Dealloc(address, layout) if is_block(address) => Call::Dealloc(0, layout),
+        other => panic!("{other:?} of another block than {block:#x}"),
+    };
+    calls.into_iter().map(without).collect()
+}
+
+/// Large blocks and those of strict alignments stay the inner allocator's own, which may then grow
+/// them in place or move pages instead of bytes.
+#[test]
+fn the_inner_allocator_resizes_what_is_not_shifted() {
+    let _turn = turn();
+    for (old, new) in [(layout(LARGE, 8), 16 * LARGE), (layout(16 * LARGE, 8), LARGE)] {
+        for (before, after) in EACH_WAY {
+            let calls = calls_of_resize(old, new, before, after);
+            assert_eq!(calls, [Call::Realloc(0, old, new, 0)], "{before}, {after}");
+        }
+    }
+    for align in [16, 64, 4096] {
+        for (before, after) in EACH_WAY {
+            let calls = calls_of_resize(layout(100, align), 200, before, after);
+            assert_eq!(calls, [Call::Realloc(0, layout(100, align), 200, 0)], "{before}, {after}");
+        }
+    }
+    let (shifted, plain) = (layout(108, 16), layout(100, 8));
+    for (before, after, expected) in [
+        (0, 0, [Call::Realloc(0, plain, 200, 0)].as_slice()),
+        (0, 1, &[Call::Alloc(layout(208, 16), 0), Call::Dealloc(0, plain)]),
+        (1, 0, &[Call::Alloc(layout(200, 8), 0), Call::Dealloc(0, shifted)]),
+        (1, 1, &[Call::Alloc(layout(208, 16), 0), Call::Dealloc(0, shifted)]),
+    ] {
+        assert_eq!(calls_of_resize(plain, 200, before, after), expected, "{before}, {after}");
+    }
+    // Over the boundary, when both would be sampled or nothing is.
+    let (small, large) = (layout(LARGE - 1, 8), layout(LARGE, 8));
+    let moved = [Call::Alloc(large, 0), Call::Dealloc(0, layout(LARGE + 7, 16))];
+    assert_eq!(calls_of_resize(small, LARGE, 1, 1), moved);
+    assert_eq!(calls_of_resize(small, LARGE, 0, 1), [Call::Realloc(0, small, LARGE, 0)]);
+    assert_eq!(calls_of_resize(large, LARGE - 1, 1, 0), [Call::Realloc(0, large, LARGE - 1, 0)]);
+    let moved = [Call::Alloc(layout(LARGE + 7, 16), 0), Call::Dealloc(0, large)];
+    assert_eq!(calls_of_resize(large, LARGE - 1, 1, 1), moved);
+}
+
+/// Allocates so many blocks of that size and frees each at once.
+fn churn(blocks: usize, size: usize) {
+    for _ in 0..blocks {
+        // SAFETY: the layout is not of size zero.
+        let block = unsafe { HEAP.alloc(layout(size, 8)) };
+        // SAFETY: allocated just now.
+        unsafe { HEAP.dealloc(block, layout(size, 8)) };
+    }
+}
+
+fn grown(before: Sums, now: Sums) -> Sums {
+    std::array::from_fn(|i| now[i] - before[i])
+}
+
+/// An allocation of 2^60 bytes that failed must not take the next sample that far away.
+#[test]
+fn sampling_goes_on_after_a_huge_allocation_has_failed() {
+    let _turn = turn();
+    set_rates(Rates::ALL.heap_bytes(256 << 10));
+    // SAFETY: the layout is not of size zero.
+    let block = unsafe { HEAP.alloc(layout(100, 8)) };
+    let huge = 1 << 60;
+    let fail: [&dyn Fn() -> *mut u8; 4] = [
+        // SAFETY: the layout is not of size zero.
+        &|| unsafe { HEAP.alloc(layout(huge, 8)) },
+        // SAFETY: as above.
+        &|| unsafe { HEAP.alloc(layout(huge, 4096)) },
+        // SAFETY: as above.
+        &|| unsafe { HEAP.alloc_zeroed(layout(huge, 8)) },
+        // SAFETY: allocated above, with this layout.
+        &|| unsafe { HEAP.realloc(block, layout(100, 8), huge) },
+    ];
+    for (which, fail) in fail.iter().enumerate() {
+        let (heap, memory) = (heap_sums(), memory_sums());
+        assert!(fail().is_null());
+        assert_eq!(heap_sums(), heap, "call {which}");
+        assert_eq!(memory_sums(), memory, "call {which}");
+        // 40 samples are due: none has a probability of e^-40.
+        churn(10_240, 1024);
+        assert!(heap_sums()[1] > heap[1], "nothing is sampled after call {which}");
+    }
+    // SAFETY: allocated above, and still ours.
+    unsafe { HEAP.dealloc(block, layout(100, 8)) };
+    BOOK.take_calls();
+}
+
+/// A failure says nothing of where the next sample lies: what follows it is sampled as all else.
+#[test]
+fn failures_bias_nothing() {
+    const ROUNDS: usize = 100_000;
+    const SIZE: usize = 64;
+    const RATE: u64 = 4096;
+
+    let _turn = turn();
+    set_rates(Rates::ALL.heap_bytes(RATE));
+    let before = heap_sums();
+    for _ in 0..ROUNDS {
+        // SAFETY: the layout is not of size zero.
+        let block = BOOK.failing(|| unsafe { HEAP.alloc(layout(RATE as usize, 8)) });
+        assert!(block.is_null());
+        churn(1, SIZE);
+        BOOK.take_calls();
+    }
+    let [objects, bytes, ..] = grown(before, heap_sums());
+    let probability = 1.0 - (-(SIZE as f64) / RATE as f64).exp();
+    let deviation = (ROUNDS as f64 * (1.0 - probability) / probability).sqrt();
+    // Six standard deviations: not met by chance in a lifetime.
+    let said = format!("{objects} objects of {ROUNDS}, allowed 6 × {deviation}");
+    assert!((objects as f64 - ROUNDS as f64).abs() < 6.0 * deviation, "{said}");
+    assert!((bytes as f64 / SIZE as f64 - ROUNDS as f64).abs() < 6.0 * deviation, "{said}");
+}
