@@ -66,9 +66,14 @@ pub(super) fn enter(block: *mut u8, size: usize, rate: u64, shifted: bool) -> bo
     if entered {
         prepared.add([objects, bytes, 0, 0]);
     } else {
-        EMERGENCY.add(&lost(), [objects, bytes, objects, bytes]);
+        lose(weight);
     }
     entered
+}
+
+/// Records a sample that cannot be found again at its free: as lost, and freed at once.
+pub(super) fn lose(Weight { objects, bytes }: Weight) {
+    EMERGENCY.add(&lost(), [objects, bytes, objects, bytes]);
 }
 
 /// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask.

@@ -225,7 +225,12 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         // SAFETY: the size is not zero.
         let base = unsafe { ask(&self.inner, inner) };
         if base.is_null() {
-            return base;
+            // There may be room for the block without the shift.
+            let block = plain();
+            if !block.is_null() {
+                live::lose(sampler::weight(layout.size() as u64, rate));
+            }
+            return block;
         }
         // SAFETY: the inner block is larger by this.
         let block = unsafe { base.add(SHIFT) };
