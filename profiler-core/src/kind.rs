@@ -17,6 +17,8 @@ pub enum Kind {
     Heap,
     /// Who held locks while others waited, and the waiting it caused: the holder's stack.
     Mutex,
+    /// Where CPU time goes, on every thread, during a [`Capture`](crate::Capture).
+    Profile,
     /// Calls and time by path of `#[profiled]` functions and tracing spans.
     Spans,
     /// Where threads were created.
@@ -43,6 +45,8 @@ pub enum Read {
     Cumulative,
     /// What is there at the moment of reading.
     Live,
+    /// What happens during a [`Capture`](crate::Capture), which has to be started first.
+    Interval,
 }
 
 /// The form of the text that `debug=1` asks for.
@@ -93,6 +97,7 @@ const ALLOC_OBJECTS: ValueType = values("alloc_objects", "count");
 const ALLOC_SPACE: ValueType = values("alloc_space", "bytes");
 const INUSE_OBJECTS: ValueType = values("inuse_objects", "count");
 const INUSE_SPACE: ValueType = values("inuse_space", "bytes");
+const CPU: ValueType = values("cpu", "nanoseconds");
 const CALLS: ValueType = values("calls", "count");
 const BUSY: ValueType = values("busy", "nanoseconds");
 const IDLE: ValueType = values("idle", "nanoseconds");
@@ -154,6 +159,18 @@ static GOROUTINE_ROW: Description = Description {
     delta: true,
 };
 
+static PROFILE: Description = Description {
+    name: "profile",
+    title: "CPU",
+    summary: "Where CPU time goes, on every thread, for as many seconds as the seconds parameter says (30).",
+    values: &[values("samples", "count"), CPU],
+    default_value: None,
+    period_type: CPU,
+    text: TextForm::Count,
+    read: Read::Interval,
+    delta: false,
+};
+
 static SPANS: Description = Description {
     name: "spans",
     title: "Spans",
@@ -199,6 +216,7 @@ impl Kind {
         Self::Goroutine,
         Self::Heap,
         Self::Mutex,
+        Self::Profile,
         Self::Spans,
         Self::Threadcreate,
     ];
@@ -220,6 +238,7 @@ impl Kind {
             Self::Goroutine => GOROUTINE_ROW,
             Self::Heap => HEAP,
             Self::Mutex => MUTEX,
+            Self::Profile => PROFILE,
             Self::Spans => SPANS,
             Self::Threadcreate => THREADCREATE_ROW,
             Self::Custom(name) => Description { name, title: name, ..CUSTOM },

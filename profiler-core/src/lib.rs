@@ -71,6 +71,7 @@
 mod buffer;
 mod callsite;
 mod capture;
+mod capturing;
 mod clock;
 mod config;
 mod encode;
@@ -98,6 +99,7 @@ pub use capture::layer::{LayerOptions, layer, layer_with};
 pub use capture::lock::parking_lot;
 pub use capture::lock::sync;
 pub use capture::wait::wait;
+pub use capturing::Capture;
 pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};

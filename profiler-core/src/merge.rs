@@ -48,6 +48,13 @@ pub(crate) struct Key {
     pub(crate) thread: Option<Arc<str>>,
 }
 
+impl Key {
+    /// Returns the key of what belongs to no stack.
+    pub(crate) fn of_marker(name: &'static str) -> Self {
+        Keys::default().key(&Header::new(Source::Cpu), Stack::Marker(name))
+    }
+}
+
 /// Buckets of the numeric label `wait`: powers of four from 1 ns to 4^18 ns (69 s) and longer.
 pub(crate) const WAIT_BUCKETS: usize = BUCKETS;
 
@@ -126,7 +133,7 @@ pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
         header.source == source && (source != Source::Custom || header.name == custom)
     };
     for thread in thread::all() {
-        thread.tally().for_each(|row| {
+        thread.for_each_row(|row| {
             let header = row.header();
             if wanted(&header) {
                 add(&mut rows, keys.of_row(&header, row), row.values(), row.bucket_values());
@@ -154,7 +161,7 @@ pub(crate) fn heap() -> Rows {
     let mut seen: Vec<(Row, [i64; 2])> = Vec::new();
     for thread in thread::all() {
         let rows = |row: Row| is_alloc(&row.header()).then(|| (row, row.shared_values()));
-        thread.tally().for_each(|row| seen.extend(rows(row)));
+        thread.for_each_row(|row| seen.extend(rows(row)));
     }
     let mut add = |key: Key, values: [i64; VALUES]| {
         for (sum, value) in sums.entry(key).or_default().iter_mut().zip(values) {
@@ -202,6 +209,17 @@ pub(crate) fn add(rows: &mut Rows, key: Key, values: [i64; VALUES], waits: Optio
             cell.1 += nanoseconds;
         }
     }
+}
+
+/// Takes an earlier reading of the same rows away from a later one.
+pub(crate) fn subtract(rows: &mut Rows, earlier: Rows) {
+    for (key, sums) in earlier {
+        let left = rows.entry(key).or_default();
+        for (value, earlier) in left.values.iter_mut().zip(sums.values) {
+            *value = value.wrapping_sub(earlier);
+        }
+    }
+    rows.retain(|_, sums| sums.values != [0; VALUES]);
 }
 
 /// Returns the span paths of all threads with their calls and times.
@@ -254,7 +272,7 @@ pub(crate) fn held() -> Held {
     };
     let mut bytes = 0;
     for thread in thread::all() {
-        thread.tally().for_each(|row| count(&row.header(), row.values()[0]));
+        thread.for_each_row(|row| count(&row.header(), row.values()[0]));
         bytes += thread.bytes();
     }
     EMERGENCY.for_each(|header, values| count(&header, values[0]));

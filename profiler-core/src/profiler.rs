@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::record::Source;
-use crate::capture::{self, alloc, custom, ledger, rates, scope};
+use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope};
 use crate::config::{Config, LabelView, Rates, StackView, View};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
@@ -108,6 +108,7 @@ fn tend() {
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_micros(TICK * 1000 + (random >> 32) % (TICK * 2000)));
         scope::tick();
+        cpu::look_for_threads();
         if ticks % REFRESH == 0 {
             stack::refresh();
         }
@@ -140,7 +141,7 @@ pub fn default_view() -> View {
 pub fn stats() -> Stats {
     let held = merge::held();
     Stats {
-        started: STARTED.get().is_some(),
+        started: is_started(),
         threads: threads::count(),
         records: held.records.cast_unsigned(),
         lost: held.lost.cast_unsigned(),
@@ -170,6 +171,7 @@ pub fn count(kind: Kind) -> usize {
             let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)
         }
+        Kind::Profile => 0,
         Kind::Allocs | Kind::Block | Kind::Heap | Kind::Mutex | Kind::Spans => rows(kind).len(),
     }
 }
@@ -192,18 +194,27 @@ pub fn snapshot(kind: Kind) -> Result<Profile, Unavailable> {
 /// This platform or build cannot give it.
 pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     available(kind)?;
+    let period = match kind {
+        Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX).max(1),
+        _ => 1,
+    };
+    Ok(build(kind, view, period, SystemTime::now(), &rows(kind)))
+}
+
+/// Makes a profile of rows that were read.
+pub(crate) fn build(kind: Kind, view: View, period: i64, time: SystemTime, rows: &Rows) -> Profile {
     stack::refresh();
     let view = match sys::supported() {
         Ok(()) if kind != Kind::Spans => view,
         _ => view.stack(StackView::Logical),
     };
     let depth = config().stack_depth;
-    let period = match kind {
-        Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX).max(1),
-        _ => 1,
-    };
-    let reading = Reading { kind, view, depth, period, time: SystemTime::now() };
-    Ok(profile::build(reading, &rows(kind), RESOLVER.get()))
+    profile::build(Reading { kind, view, depth, period, time }, rows, RESOLVER.get())
+}
+
+/// Returns whether [`start`] was called.
+pub(crate) fn is_started() -> bool {
+    STARTED.get().is_some()
 }
 
 /// Threads are known only where the system tells of them; all else works everywhere, by spans.
@@ -214,6 +225,9 @@ fn available(kind: Kind) -> Result<(), Unavailable> {
         }
         Kind::Allocs | Kind::Heap if !alloc::is_installed() => {
             Err(Unavailable { kind, reason: NO_ALLOCATOR })
+        }
+        Kind::Profile => {
+            Err(Unavailable { kind, reason: "it takes time: use profiler_core::Capture" })
         }
         _ => Ok(()),
     }
@@ -228,6 +242,7 @@ fn rows(kind: Kind) -> Rows {
         Kind::Block => merge::tallies(Source::Block, None),
         Kind::Mutex => merge::tallies(Source::Mutex, None),
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
+        Kind::Profile => merge::tallies(Source::Cpu, None),
         Kind::Spans => merge::spans(),
         Kind::Goroutine => threads::rows(),
         Kind::Threadcreate => merge::threads(),

@@ -9,7 +9,7 @@ use loom::thread;
 use crate::buffer::registry::{Block, Owner, Registry};
 use crate::buffer::row::{HEADER, RowKey};
 use crate::buffer::slot::Slot;
-use crate::buffer::tally::Tally;
+use crate::buffer::tally::{Memory, Tally};
 use crate::ledger::Ledger;
 use crate::wide::AtomicU128;
 
@@ -47,7 +47,7 @@ fn rows(tally: &Tally) -> Vec<(Vec<u64>, [i64; 4])> {
 
 fn whole_rows() {
     // Two slots hold one row: the second makes the table grow.
-    let tally = Arc::new(Tally::new(2));
+    let tally = Arc::new(Tally::new(2, Memory::SYSTEM));
     let writer = Arc::clone(&tally);
     let writer = thread::spawn(move || {
         add(&writer, &[1, 10], [1, 0, 0, 0]);
@@ -61,7 +61,7 @@ fn whole_rows() {
 }
 
 fn no_more_than_added() {
-    let tally = Arc::new(Tally::new(4));
+    let tally = Arc::new(Tally::new(4, Memory::SYSTEM));
     let writer = Arc::clone(&tally);
     let writer = thread::spawn(move || {
         add(&writer, &[1], [1, 5, 0, 0]);

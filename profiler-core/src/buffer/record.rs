@@ -17,6 +17,8 @@ pub(crate) enum Source {
     Mutex,
     Threadcreate,
     Custom,
+    /// Values: expiries of CPU timers, nanoseconds of CPU time.
+    Cpu,
     /// Values: objects and bytes allocated, objects and bytes freed; objects in parts of
     /// [`OBJECT`].
     Alloc,
@@ -27,8 +29,8 @@ pub(crate) enum Source {
 pub(crate) const OBJECT: i64 = 4096;
 
 impl Source {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Block, Self::Mutex, Self::Threadcreate, Self::Custom, Self::Alloc];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Block, Self::Mutex, Self::Threadcreate, Self::Custom, Self::Cpu, Self::Alloc];
 }
 
 /// What a thread waits for; the label `kind`.

@@ -107,6 +107,15 @@ impl<B: Block> Registry<B> {
         if self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return None;
         }
+        self.claim_now(owner, is_alive)
+    }
+
+    /// The same, however short ago another search was in vain.
+    pub(crate) fn claim_now(
+        &self,
+        owner: u32,
+        is_alive: impl Fn(u32) -> bool,
+    ) -> Option<&'static B> {
         // Acquire: pairs with the Release below; the block is initialised.
         let start = self.taken.load(Ordering::Acquire);
         let rest = self.iter().take_while(|block| !ptr::eq(*block, start));

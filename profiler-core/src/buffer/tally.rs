@@ -50,6 +50,25 @@ impl SegmentRef {
     }
 }
 
+/// Where a tally takes its memory from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Returns memory of a layout, or null.
+    pub(crate) fetch: fn(Layout) -> *mut u8,
+    /// Bytes that are fetched at a time, for rows and, if they fit, for segments.
+    pub(crate) chunk: usize,
+}
+
+impl Memory {
+    /// The system's allocator.
+    pub(crate) const SYSTEM: Self = Self { fetch: fetch_from_system, chunk: CHUNK };
+}
+
+fn fetch_from_system(layout: Layout) -> *mut u8 {
+    // SAFETY: no layout here is of size zero.
+    unsafe { System.alloc(layout) }
+}
+
 /// The table of one writer.
 ///
 /// Rows only ever come to it; the writer's side (`find`, `Row::add`) is for one thread at a time,
@@ -58,6 +77,7 @@ pub(crate) struct Tally {
     /// The newest segment.
     newest: AtomicPtr<Segment>,
     first_slots: usize,
+    memory: Memory,
     /// Rows in the newest segment; the writer's.
     used: Cell<usize>,
     /// Rows in all segments; the writer's, but read by others.
@@ -75,10 +95,11 @@ unsafe impl Send for Tally {}
 
 impl Tally {
     /// Makes an empty tally, whose first segment will have `first_slots` slots (a power of two).
-    pub(crate) fn new(first_slots: usize) -> Self {
+    pub(crate) fn new(first_slots: usize, memory: Memory) -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
             first_slots,
+            memory,
             used: Cell::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -163,7 +184,7 @@ impl Tally {
             .extend(Layout::array::<AtomicPtr<RowHead>>(slots).ok()?)
             .ok()?
             .0;
-        let segment = self.fetch(layout)?.cast::<Segment>();
+        let segment = self.carve(layout)?.cast::<Segment>();
         let older = newest.map_or(ptr::null(), |segment| segment.0.as_ptr().cast_const());
         // SAFETY: fresh memory of this layout.
         unsafe { segment.write(Segment { older, slots }) };
@@ -207,12 +228,15 @@ impl Tally {
         Some(Row(head))
     }
 
-    /// Cuts memory for a row off the last chunk, fetching another when it is too small.
+    /// Cuts memory off the last chunk, fetching another when it is too small.
     fn carve(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= align_of::<RowHead>());
         let (mut next, mut left) = self.free.get();
         if left < layout.size() {
-            left = CHUNK.max(layout.size());
+            if layout.size() > self.memory.chunk / 2 {
+                return self.fetch(layout);
+            }
+            left = self.memory.chunk;
             next = self.fetch(Layout::from_size_align(left, align_of::<RowHead>()).ok()?)?.as_ptr();
         }
         self.free.set((next.wrapping_add(layout.size()), left - layout.size()));
@@ -220,8 +244,7 @@ impl Tally {
     }
 
     fn fetch(&self, layout: Layout) -> Option<NonNull<u8>> {
-        // SAFETY: no layout here is of size zero.
-        let memory = unsafe { System.alloc(layout) };
+        let memory = (self.memory.fetch)(layout);
         // Relaxed: a figure for people; one writer.
         let bytes = self.bytes.load(Ordering::Relaxed) + layout.size() as u64;
         self.bytes.store(bytes, Ordering::Relaxed);
@@ -262,7 +285,7 @@ mod tests {
 
     #[test]
     fn equal_keys_share_a_row_and_sums_add_up() {
-        let tally = Tally::new(4);
+        let tally = Tally::new(4, Memory::SYSTEM);
         for round in 0..10_u64 {
             for stack in 0..100_u64 {
                 let row = find(&tally, &[stack, 7], 1000).expect("room");
@@ -280,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_for_new_rows_only() {
-        let tally = Tally::new(4);
+        let tally = Tally::new(4, Memory::SYSTEM);
         for stack in 0..3 {
             assert!(find(&tally, &[stack], 3).is_some());
         }
@@ -290,7 +313,7 @@ mod tests {
 
     #[test]
     fn keys_that_differ_in_any_word_differ() {
-        let tally = Tally::new(4);
+        let tally = Tally::new(4, Memory::SYSTEM);
         let base = find(&tally, &[1, 2, 3], 100).expect("room");
         for frames in [&[1_u64, 2][..], &[1, 2, 4], &[3, 2, 1], &[1, 2, 3, 0], &[]] {
             assert_ne!(find(&tally, frames, 100).expect("room"), base);
@@ -302,7 +325,7 @@ mod tests {
 
     #[test]
     fn buckets_are_kept_where_asked_for() {
-        let tally = Tally::new(4);
+        let tally = Tally::new(4, Memory::SYSTEM);
         // SAFETY: one thread.
         let row = unsafe { tally.find(key(&[9; 500]), true, 10) }.expect("room");
         row.add_to_bucket(3, 1, 70);

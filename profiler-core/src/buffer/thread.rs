@@ -15,7 +15,7 @@ use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
 use super::row::{Row, RowKey};
 use super::slot::Slot;
-use super::tally::Tally;
+use super::tally::{Memory, Tally};
 use super::tree::{Node, Tree};
 use crate::callsite::CallSite;
 use crate::labels::Set;
@@ -54,11 +54,8 @@ pub(crate) struct Thread {
     // The owner's alone.
     /// The last tick that was charged to a node, or 0; see `capture::scope`.
     pub(crate) seen_tick: Cell<u64>,
-    busy: Cell<bool>,
     random: Cell<u64>,
-    stack: Cell<Option<StackBounds>>,
-    /// Room for the frames of a capture.
-    scratch: (NonNull<u64>, usize),
+    stack: Cell<Stack>,
     /// Tracing spans that are entered.
     pub(crate) opened: Opened,
 
@@ -66,9 +63,33 @@ pub(crate) struct Thread {
     owner: Owner,
     number: AtomicU64,
     next: AtomicPtr<Thread>,
-    tally: Tally,
     tree: Tree,
+    /// Written by the thread's ordinary code.
+    ordinary: Side,
+    /// Written by the thread's signal handlers, which may strike while the other one is written.
+    signal: Side,
 }
+
+/// A tally and what its writer needs.
+struct Side {
+    tally: Tally,
+    busy: Cell<bool>,
+    /// Room for the frames of a capture.
+    scratch: (NonNull<u64>, usize),
+}
+
+/// The bounds of a thread's stack.
+#[derive(Debug, Clone, Copy)]
+enum Stack {
+    /// Not asked for yet, since the thread joined in a signal handler.
+    Unasked,
+    Asked(Option<StackBounds>),
+}
+
+/// The number of a thread that is never alive: the owner of blocks made for others.
+const NOBODY: u32 = i32::MAX as u32;
+/// Memory of tallies that are written in signal handlers: no allocator.
+const MAPPED: Memory = Memory { fetch: |layout| sys::map_memory(layout.size()), chunk: 64 << 10 };
 
 // SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
 // calling thread, and what others may call reads atomics.
@@ -109,11 +130,48 @@ pub(crate) fn join(depth: usize) -> Option<&'static Thread> {
     let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive));
     let thread = claimed.flatten().or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)));
     if let Some(thread) = thread {
-        thread.reset();
+        thread.reset(Stack::Asked(sys::stack_bounds()));
         CURRENT.set(Some(thread));
     }
     JOINING.set(false);
     thread
+}
+
+/// Returns this thread's block, taking over one that is nobody's if there is one.
+///
+/// # Signal safety
+///
+/// Atomics and system calls only.
+pub(crate) fn join_in_signal() -> Option<&'static Thread> {
+    if let Some(thread) = current() {
+        return Some(thread);
+    }
+    let owner = sys::thread_id();
+    if owner == 0 || JOINING.get() {
+        return None;
+    }
+    let thread = THREADS.claim_now(owner, sys::is_thread_alive)?;
+    thread.reset(Stack::Unasked);
+    CURRENT.set(Some(thread));
+    Some(thread)
+}
+
+/// Sees to it that there are blocks for so many of these threads as have none, for
+/// [`join_in_signal`]. `threads` are all that are alive.
+pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
+    let mut without = threads.len();
+    let mut spare = 0;
+    for thread in all() {
+        if threads.contains(&thread.owner_id()) {
+            without = without.saturating_sub(1);
+        } else {
+            spare += 1;
+        }
+    }
+    for _ in spare..without {
+        let Some(thread) = Thread::allocate(NOBODY, depth) else { return };
+        THREADS.push(thread);
+    }
 }
 
 /// Returns the blocks of all threads, also of those that are gone.
@@ -153,10 +211,6 @@ pub(crate) fn forked() {
 
 impl Thread {
     fn allocate(owner: u32, depth: usize) -> Option<NonNull<Self>> {
-        let scratch = Layout::array::<u64>(depth + OWN_FRAMES).ok()?;
-        // SAFETY: the layout is not of size zero.
-        let frames = unsafe { System.alloc_zeroed(scratch) };
-        let frames = NonNull::new(frames.cast::<u64>())?;
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { System.alloc(Layout::new::<Self>()) };
         let thread = NonNull::new(memory.cast::<Self>())?;
@@ -166,16 +220,15 @@ impl Thread {
             labels: AtomicPtr::new(ptr::null_mut()),
             wait: Slot::new(std::array::from_fn(|_| AtomicU64::new(0)), AtomicU64::new(0)),
             seen_tick: Cell::new(0),
-            busy: Cell::new(false),
             random: Cell::new(0),
-            stack: Cell::new(None),
-            scratch: (frames, depth + OWN_FRAMES),
+            stack: Cell::new(Stack::Unasked),
             opened: Opened::new(),
             owner: Owner::new(owner),
             number: AtomicU64::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
-            tally: Tally::new(FIRST_SLOTS),
             tree,
+            ordinary: Side::new(Memory::SYSTEM, depth)?,
+            signal: Side::new(MAPPED, depth)?,
         };
         // SAFETY: fresh memory of this layout.
         unsafe { thread.write(content) };
@@ -183,19 +236,20 @@ impl Thread {
     }
 
     /// Forgets what the last owner was doing; what it counted stays.
-    fn reset(&'static self) {
+    fn reset(&'static self, stack: Stack) {
         self.set_node(self.tree.root());
         self.set_labels(None);
         self.wait.store(None);
         self.seen_tick.set(0);
-        self.busy.set(false);
+        self.ordinary.busy.set(false);
+        self.signal.busy.set(false);
         self.opened.clear();
         // Relaxed: a figure for people, unique by the addition.
         let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
         self.number.store(number, Ordering::Relaxed);
         // Any odd multiplier spreads the numbers; the generator never leaves zero.
         self.random.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        self.stack.set(sys::stack_bounds());
+        self.stack.set(stack);
     }
 
     /// Returns the current node of the span stack; any thread may call this.
@@ -233,14 +287,16 @@ impl Thread {
         &self.tree
     }
 
-    pub(crate) const fn tally(&self) -> &Tally {
-        &self.tally
+    /// Calls `visit` with every row of both tallies; any thread may, at any time.
+    pub(crate) fn for_each_row(&self, mut visit: impl FnMut(Row)) {
+        self.ordinary.tally.for_each(&mut visit);
+        self.signal.tally.for_each(visit);
     }
 
     /// Returns the bytes held for this block, its tally and its span paths.
     pub(crate) fn bytes(&self) -> usize {
-        let scratch = self.scratch.1 * size_of::<u64>();
-        size_of::<Self>() + scratch + self.tally.bytes() + self.tree.bytes()
+        let side = |side: &Side| side.scratch.1 * size_of::<u64>() + side.tally.bytes();
+        size_of::<Self>() + side(&self.ordinary) + side(&self.signal) + self.tree.bytes()
     }
 
     /// Returns the kernel's number of the thread that owns or last owned this block.
@@ -269,7 +325,42 @@ impl Thread {
     /// happens when what records is itself recorded. Only the owner may call this.
     #[inline]
     pub(crate) fn write(&'static self) -> Option<Writer> {
-        (!self.busy.replace(true)).then_some(Writer { thread: self })
+        let side = &self.ordinary;
+        if side.busy.replace(true) {
+            return None;
+        }
+        if let Stack::Unasked = self.stack.get() {
+            self.stack.set(Stack::Asked(sys::stack_bounds()));
+        }
+        Some(Writer { thread: self, side })
+    }
+
+    /// The same for the tally of signal handlers, in one of them.
+    pub(crate) fn write_in_signal(&'static self) -> Option<Writer> {
+        let side = &self.signal;
+        (!side.busy.replace(true)).then_some(Writer { thread: self, side })
+    }
+
+    /// Returns the bounds of the stack, if they are known. Only the owner may call this.
+    fn bounds(&self) -> Option<StackBounds> {
+        match self.stack.get() {
+            Stack::Asked(bounds) => bounds,
+            Stack::Unasked => None,
+        }
+    }
+}
+
+impl Side {
+    fn new(memory: Memory, depth: usize) -> Option<Self> {
+        let frames = depth + OWN_FRAMES;
+        let layout = Layout::array::<u64>(frames).ok()?;
+        // SAFETY: the layout is not of size zero.
+        let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
+        Some(Self {
+            tally: Tally::new(FIRST_SLOTS, memory),
+            busy: Cell::new(false),
+            scratch: (scratch, frames),
+        })
     }
 }
 
@@ -357,6 +448,7 @@ impl Thread {
 #[derive(Debug)]
 pub(crate) struct Writer {
     thread: &'static Thread,
+    side: &'static Side,
 }
 
 impl Writer {
@@ -377,11 +469,11 @@ impl Writer {
 
     /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.
     pub(crate) fn parts(&mut self) -> (TallyWriter<'_>, Option<StackBounds>, &mut [u64]) {
-        let (first, length) = self.thread.scratch;
+        let (first, length) = self.side.scratch;
         // SAFETY: memory of this length that was zeroed once and is never freed; there is one
         // `Writer` for it, which is borrowed mutably.
         let scratch = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), length) };
-        (TallyWriter(&self.thread.tally), self.thread.stack.get(), scratch)
+        (TallyWriter(&self.side.tally), self.thread.bounds(), scratch)
     }
 }
 
@@ -399,7 +491,13 @@ impl TallyWriter<'_> {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.thread.busy.set(false);
+        self.side.busy.set(false);
+    }
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.tally.fmt(f)
     }
 }
 

@@ -77,7 +77,7 @@ impl CustomProfile {
 }
 
 /// Names of Go's endpoints that are no kinds here, so that none changes its meaning later.
-const RESERVED: &[&str] = &["", "cmdline", "goroutineleak", "profile", "symbol", "trace"];
+const RESERVED: &[&str] = &["", "cmdline", "goroutineleak", "symbol", "trace"];
 
 const fn is_taken(name: &str) -> bool {
     let mut index = 0;

@@ -7,6 +7,7 @@
 
 pub(crate) mod alloc;
 pub mod birth;
+pub(crate) mod cpu;
 pub(crate) mod custom;
 mod future;
 pub(crate) mod labels;
@@ -26,6 +27,7 @@ use crate::buffer::row::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, TallyWriter, Thread};
 use crate::capture::rates::Weighted;
 use crate::stack;
+use crate::sys::Registers;
 
 pub use future::{Labelled, Profiled, future, labelled};
 pub use labels::{CallLabels, enter_labels};
@@ -67,6 +69,12 @@ fn join() -> Option<&'static Thread> {
         return None;
     }
     thread::join(DEPTH.load(Ordering::Relaxed))
+}
+
+/// Returns how many frames a stack keeps.
+pub(crate) fn depth() -> usize {
+    // Relaxed: as in `join`.
+    DEPTH.load(Ordering::Relaxed)
 }
 
 fn max_spans() -> usize {
@@ -149,6 +157,25 @@ impl Prepared {
 /// Records what happens here and now.
 pub(crate) fn record(header: Header, values: [i64; VALUES]) {
     Prepared::new(header).add(values);
+}
+
+/// Records what a signal has struck, in its handler.
+///
+/// # Signal safety
+///
+/// Allocates nothing, waits for nothing.
+pub(crate) fn record_struck(source: Source, at: Registers, values: [i64; VALUES]) {
+    let header = Header::new(source);
+    let row = thread::join_in_signal().and_then(Thread::write_in_signal).and_then(|mut writer| {
+        let thread = writer.thread();
+        let node = Some(thread.node()).filter(|node| node.site().is_some());
+        let header = Header { node, labels: thread.labels(), ..header };
+        let (tally, bounds, scratch) = writer.parts();
+        let depth = stack::capture_interrupted(at, bounds, scratch);
+        let key = RowKey { header: header.words(), frames: &scratch[..depth] };
+        find_or_overflow(tally, key, &header)
+    });
+    Prepared { header, row }.add(values);
 }
 
 /// Adds to the row of this key, or to `[overflow]` or `[lost]` where there is no room.

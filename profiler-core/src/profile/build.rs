@@ -242,7 +242,7 @@ const fn capture_of(kind: Kind) -> Capture {
             Capture::Call
         }
         Kind::Allocs | Kind::Heap => Capture::Allocation,
-        Kind::Spans => Capture::None,
+        Kind::Profile | Kind::Spans => Capture::None,
     }
 }
 

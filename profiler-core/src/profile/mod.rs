@@ -93,6 +93,12 @@ impl Profile {
         self.duration
     }
 
+    /// Notes how much time the profile covers.
+    pub(crate) const fn lasting(mut self, duration: Duration) -> Self {
+        self.duration = duration;
+        self
+    }
+
     /// Returns the number of samples.
     #[must_use]
     pub const fn len(&self) -> usize {

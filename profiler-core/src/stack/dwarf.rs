@@ -17,7 +17,7 @@ use std::{mem, thread};
 use framehop::{CacheNative, FrameAddress, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative};
 
 use super::rule::{Base, Rule};
-use crate::sys::{ModuleBytes, Registers};
+use crate::sys::{ModuleBytes, OwnStack, Registers};
 
 /// The unwind tables of all loaded modules.
 #[derive(Clone)]
@@ -48,7 +48,12 @@ impl Tables {
 pub(super) struct Parser {
     tables: Tables,
     cache: CacheNative<MustNotAllocateDuringUnwind>,
+    /// What it runs on: a handler may have been put on a stack of 8 KiB, a coroutine lives on one.
+    stack: OwnStack,
 }
+
+/// Enough without optimisation, where framehop moves tables of 33 kB about.
+const STACK_SIZE: usize = 256 << 10;
 
 /// Registers and memory of the experiment, wide apart: sums with any distance stay told apart.
 const STACK: u64 = 1 << 40;
@@ -60,7 +65,7 @@ const REACH: u64 = 1 << 32;
 
 impl Parser {
     pub(super) fn new(tables: Tables) -> Self {
-        Self { tables, cache: CacheNative::new_in() }
+        Self { tables, cache: CacheNative::new_in(), stack: OwnStack::new(STACK_SIZE) }
     }
 
     /// Returns the rule at a return address, or nothing if no table covers it.
@@ -78,7 +83,8 @@ impl Parser {
     }
 
     fn experiment(&mut self, address: FrameAddress, pc: u64) -> Rule {
-        let mut registers = Registers { pc, sp: STACK, fp: FRAME }.to_framehop();
+        // Inside the call, or at the instruction that was interrupted: what the table is asked for.
+        let mut registers = Registers { pc: pc - 1, sp: STACK, fp: FRAME }.to_framehop();
         let mut memory = |address: u64| Ok(address.wrapping_add(MEMORY));
         let caller =
             self.tables.modules.unwind_frame(address, &mut registers, &mut self.cache, &mut memory);
@@ -92,6 +98,11 @@ impl Parser {
 /// Reads the rule off the registers that the experiment left.
 fn told_by(after: Registers) -> Option<Rule> {
     let distance = |from: u64, to: u64| to.checked_sub(from).filter(|distance| *distance < REACH);
+    // The kernel's frame of a signal: the stack pointer itself was loaded.
+    let loaded = |word: u64| distance(STACK, word.checked_sub(MEMORY)?);
+    if let Some(sp) = loaded(after.sp) {
+        return Rule::interrupted(sp, loaded(after.fp)?, loaded(after.pc)?);
+    }
     let (base, top) = match (distance(STACK, after.sp), distance(FRAME, after.sp)) {
         (Some(top), _) => (Base::StackPointer, top),
         (None, Some(top)) => (Base::FramePointer, top),
@@ -115,7 +126,11 @@ impl Pool {
     /// that it interrupted.
     pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut Parser) -> R) -> Option<R> {
         let mut slot = self.0.iter().find_map(|slot| slot.try_lock().ok())?;
-        slot.as_mut().map(use_it)
+        let parser = slot.as_mut()?;
+        let mut stack = mem::take(&mut parser.stack);
+        let result = stack.call(|| use_it(parser));
+        parser.stack = stack;
+        Some(result)
     }
 
     /// Has every parser read these tables from now on, and frees the old ones. Returns false if
@@ -164,6 +179,13 @@ mod tests {
         assert_eq!(untouched, Rule::new(Base::StackPointer, 40, 0, 8));
         let by_frame = after(FRAME + 8 + MEMORY, FRAME + 16, FRAME + MEMORY);
         assert_eq!(by_frame, Some(Rule::BY_FRAME_POINTER));
+    }
+
+    #[test]
+    fn registers_that_were_all_loaded_tell_of_a_signal() {
+        let at = |distance: u64| STACK + distance + MEMORY;
+        assert_eq!(after(at(168), at(160), at(120)), Rule::interrupted(160, 120, 168));
+        assert_eq!(after(STACK + 32 + MEMORY, at(160), FRAME), None);
     }
 
     #[test]

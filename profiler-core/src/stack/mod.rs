@@ -85,9 +85,46 @@ pub(crate) fn capture(bounds: StackBounds, frames: &mut [u64]) -> usize {
     walk(sys::registers(), bounds, frames)
 }
 
+/// Captures the calls that led to where a signal struck, innermost first, and returns how many.
+///
+/// `at` are the registers there, `bounds` those of the thread's stack, if they are known. On another
+/// stack, a coroutine's or that of a thread that nobody knows, memory is read by the kernel, at some
+/// hundred nanoseconds a frame.
+///
+/// # Signal safety
+///
+/// Allocates nothing, waits for nothing; what cannot be read ends the walk.
+pub(crate) fn capture_interrupted(
+    at: Registers,
+    bounds: Option<StackBounds>,
+    frames: &mut [u64],
+) -> usize {
+    // As if a call stood there: the table is asked for the address before.
+    let at = Registers { pc: at.pc.wrapping_add(sys::CALL_LENGTH), ..at };
+    match bounds.and_then(|bounds| bounds.reader(at.sp)) {
+        Some(word) => walk_by(at, Some(word), frames),
+        None => walk_by(at, Some(read_by_kernel), frames),
+    }
+}
+
+fn read_by_kernel(address: u64) -> Option<u64> {
+    let mut word = [0; size_of::<u64>()];
+    let read = address.is_multiple_of(8) && sys::read_memory(address as usize, &mut word);
+    read.then(|| u64::from_ne_bytes(word))
+}
+
 #[inline(never)]
 fn walk(start: Registers, bounds: StackBounds, frames: &mut [u64]) -> usize {
-    let word = bounds.reader(start.sp);
+    walk_by(start, bounds.reader(start.sp), frames)
+}
+
+/// Walks with a reader of the stack's words; without one there is the first frame alone.
+#[inline(always)]
+fn walk_by(
+    start: Registers,
+    word: Option<impl Fn(u64) -> Option<u64>>,
+    frames: &mut [u64],
+) -> usize {
     // PERF: a copy stays in registers; the argument itself would be stored at every step.
     let mut at = start;
     let mut count = 0;

@@ -10,10 +10,14 @@ use crate::sys::{self, Registers};
 ///
 /// | bits  | meaning |
 /// |-------|---------|
-/// | 0–1   | 1: no caller, the thread starts here. 2: the frame top is told from the stack pointer, 3: from the frame pointer |
+/// | 0–1   | 1: no caller, the thread starts here. 2: the frame top is told from the stack pointer, 3: from the frame pointer. 0: a signal struck here, see below |
 /// | 2–21  | words from that register up to the frame top |
 /// | 22–41 | words from the frame top down to the saved frame pointer; 0 if the register still holds it |
 /// | 42–61 | words from the frame top down to the return address |
+///
+/// Where a signal's handler returns to, the kernel has put all registers on the stack. There the
+/// fields are words from the stack pointer up to the saved stack pointer, frame pointer and
+/// address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule(u64);
 
@@ -25,11 +29,22 @@ pub(super) enum Base {
 }
 
 const FIELD_BITS: u32 = 20;
+const INTERRUPTED: u64 = 0;
 const END: u64 = 1;
 const FROM_STACK_POINTER: u64 = 2;
 const FROM_FRAME_POINTER: u64 = 3;
 
 impl Rule {
+    /// Returns the rule of a signal's trampoline, with the distances from the stack pointer up to the
+    /// saved stack pointer, frame pointer and address, or nothing if one does not fit.
+    pub(super) const fn interrupted(sp: u64, fp: u64, pc: u64) -> Option<Self> {
+        match Self::new(Base::StackPointer, sp, fp, pc) {
+            // Not 0: three registers cannot all stand in one place.
+            Some(Self(word)) if word & !3 != 0 => Some(Self(word & !3)),
+            _ => None,
+        }
+    }
+
     /// No caller.
     pub(super) const END: Self = Self(END);
 
@@ -87,6 +102,7 @@ impl Rule {
         word: impl Fn(u64) -> Option<u64>,
     ) -> Option<Registers> {
         let base = match self.0 & 3 {
+            INTERRUPTED => return self.step_out_of_signal(at, word),
             FROM_STACK_POINTER => at.sp,
             FROM_FRAME_POINTER => at.fp,
             _ => return None,
@@ -103,6 +119,23 @@ impl Rule {
             distance => word(sp.wrapping_sub(distance))?,
         };
         (pc != 0).then_some(Registers { pc, sp, fp })
+    }
+
+    /// Returns the registers where the signal struck. Word 0, which is no rule, leads nowhere.
+    #[cold]
+    fn step_out_of_signal(
+        self,
+        at: Registers,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Registers> {
+        let saved = |shift: u32| {
+            let distance = (self.0 >> shift & ((1 << FIELD_BITS) - 1)) * 8;
+            word(at.sp.checked_add(distance)?)
+        };
+        let (sp, fp, pc) = (saved(2)?, saved(2 + FIELD_BITS)?, saved(2 + 2 * FIELD_BITS)?);
+        // As if a call stood there, like all addresses of a walk.
+        let pc = pc.wrapping_add(sys::CALL_LENGTH);
+        (self.0 != 0 && sp > at.sp && pc != sys::CALL_LENGTH).then_some(Registers { pc, sp, fp })
     }
 }
 
@@ -207,8 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_is_stepped_out_of() {
+        let rule = Rule::interrupted(16, 8, 0).unwrap();
+        let stack = [0x55, LOW + 40, LOW + 32, 0, 0xa, 0xb];
+        let caller = step(rule, registers(1, LOW, 5), &stack);
+        let pc = 0x55 + sys::CALL_LENGTH;
+        assert_eq!(caller, Some(registers(pc, LOW + 32, LOW + 40)));
+        assert_eq!(step(rule, registers(1, LOW, 5), &[0x55, 0, LOW - 8, 0]), None, "it leads back");
+        assert_eq!(Rule::interrupted(0, 0, 0), None);
+        assert_eq!(Rule::interrupted(8 << 20, 8, 0), None);
+    }
+
+    #[test]
     fn words_that_are_no_rule_lead_nowhere() {
-        for word in [0, Rule::END.to_word(), 2, 4, u64::MAX - 3] {
+        for word in [0, Rule::END.to_word(), 2, 4, u64::MAX - 3, u64::MAX - 2] {
             let caller = step(Rule::from_word(word), registers(1, LOW, LOW + 16), &[0xa; 8]);
             assert_eq!(caller, None, "{word}");
         }

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "registers and counters are read by assembly")]
 
 use std::arch::asm;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use framehop::UnwindRegsNative;
 
@@ -91,6 +93,89 @@ pub(crate) fn registers() -> Registers {
     Registers { pc, sp, fp }
 }
 
+/// Returns the registers where a signal struck, from the context that its handler is given.
+///
+/// # Safety
+///
+/// The context is the one that the kernel passed to a handler with `SA_SIGINFO`, which still runs.
+pub(crate) unsafe fn interrupted(context: *mut c_void) -> Registers {
+    // SAFETY: given by the caller.
+    let context = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    {
+        let register = |number: i32| context.gregs[number as usize].cast_unsigned();
+        Registers {
+            pc: register(libc::REG_RIP),
+            sp: register(libc::REG_RSP),
+            fp: register(libc::REG_RBP),
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    Registers { pc: context.pc, sp: context.sp, fp: context.regs[29] }
+}
+
+/// A stack to call something on, whatever small one the caller may be on. The default is none: the
+/// caller's own is used.
+#[derive(Debug, Default)]
+pub(crate) struct OwnStack(Box<[MaybeUninit<u128>]>);
+
+impl OwnStack {
+    /// Allocates a stack of so many bytes; pages that are never touched take no memory.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Box::new_uninit_slice(bytes / size_of::<u128>()))
+    }
+
+    /// Calls `body` on this stack.
+    ///
+    /// # Panics
+    ///
+    /// A panic in `body` aborts the process: nothing can unwind from one stack to another.
+    pub(crate) fn call<R>(&mut self, body: impl FnOnce() -> R) -> R {
+        extern "C" fn run<F: FnOnce() -> R, R>(job: *mut (Option<F>, Option<R>)) {
+            // SAFETY: passed below, and used by nobody else meanwhile.
+            let job = unsafe { &mut *job };
+            job.1 = job.0.take().map(|body| body());
+        }
+        fn run_of<F: FnOnce() -> R, R>(_: &F) -> extern "C" fn(*mut (Option<F>, Option<R>)) {
+            run::<F, R>
+        }
+
+        if self.0.is_empty() {
+            return body();
+        }
+        let run = run_of(&body);
+        let top = self.0.as_mut_ptr_range().end;
+        let mut job = (Some(body), None);
+        // SAFETY: the stack is exclusively borrowed, large, and its end aligned to 16 bytes; `run` is
+        // called as C functions are, with its one argument, and does not unwind.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            asm!(
+                "xchg rsp, r12",
+                "call {run}",
+                "mov rsp, r12",
+                run = in(reg) run,
+                inout("r12") top => _,
+                in("rdi") &raw mut job,
+                clobber_abi("C"),
+            );
+            #[cfg(target_arch = "aarch64")]
+            asm!(
+                "mov x9, sp",
+                "mov sp, x20",
+                "mov x20, x9",
+                "blr {run}",
+                "mov sp, x20",
+                run = in(reg) run,
+                inout("x20") top => _,
+                in("x0") &raw mut job,
+                clobber_abi("C"),
+            );
+        }
+        job.1.unwrap_or_else(|| unreachable!("`run` has run"))
+    }
+}
+
 /// Returns the address without the signature that a processor with pointer authentication keeps in
 /// its upper bits. User addresses of both architectures have at most 48 bits.
 #[inline]
@@ -145,3 +230,23 @@ pub(crate) const fn counter_is_invariant() -> bool {
 /// The name of the counter among the kernel's clock sources.
 pub(crate) const CLOCK_SOURCE: &str =
     if cfg!(target_arch = "aarch64") { "arch_sys_counter" } else { "tsc" };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_on_an_own_stack_is_a_call() {
+        let mut stack = OwnStack::new(64 << 10);
+        let range = stack.0.as_ptr_range();
+        let (start, end) = (range.start.addr(), range.end.addr());
+        let text = "what is captured".to_owned();
+        let (inside, text) = stack.call(|| {
+            let local = 0_u8;
+            ((start..end).contains(&std::ptr::from_ref(&local).addr()), text.to_uppercase())
+        });
+        assert!(inside);
+        assert_eq!(text, "WHAT IS CAPTURED");
+        assert_eq!(OwnStack::default().call(|| 7), 7);
+    }
+}

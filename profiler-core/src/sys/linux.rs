@@ -10,10 +10,10 @@ use super::{StackBounds, arch};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.
-struct KeepErrno(c_int);
+pub(super) struct KeepErrno(c_int);
 
 impl KeepErrno {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(errno())
     }
 }
@@ -173,6 +173,22 @@ pub(super) fn release_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+pub(super) fn map_memory(bytes: usize) -> *mut u8 {
+    let _errno = KeepErrno::new();
+    // SAFETY: a fresh mapping of private memory.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED { std::ptr::null_mut() } else { memory.cast() }
 }
 
 pub(super) fn monotonic_nanoseconds() -> u64 {

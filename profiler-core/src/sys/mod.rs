@@ -15,9 +15,13 @@ mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
+#[cfg(profiler_native)]
+pub(crate) mod sampling;
 
 #[cfg(profiler_native)]
-pub(crate) use arch::{CALL_LENGTH, Registers, registers, strip_pointer_authentication};
+pub(crate) use arch::{
+    CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication,
+};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
 
@@ -84,6 +88,11 @@ pub(crate) fn resident_bytes() -> (Option<u64>, Option<u64>) {
 /// locks; not for signal handlers.
 pub(crate) fn release_memory() {
     platform::release_memory();
+}
+
+/// Maps zeroed memory that is never given back; null if the system has none, or no such call.
+pub(crate) fn map_memory(bytes: usize) -> *mut u8 {
+    platform::map_memory(bytes)
 }
 
 /// Returns nanoseconds of the monotonic clock since a point fixed for this process.

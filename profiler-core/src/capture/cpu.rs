@@ -1,0 +1,202 @@
+//! CPU time: a timer on each thread's own clock, whose signal records where the thread is.
+//!
+//! **Problem.** A process-wide timer (`ITIMER_PROF`) signals whichever thread the kernel picks, keeps
+//! one signal pending, and so loses most of a fast rate and shares time out wrongly.
+//!
+//! **Idea.** Each thread has a POSIX timer on its CPU clock that signals it alone. The kernel looks at
+//! the timers at its own tick only, 250 times a second on most machines, but says how often the
+//! timer has expired since: that is what a sample weighs, so nothing is lost at any rate. The first
+//! expiry is uniform within the period: the expected number of expiries in any stretch of time is
+//! then its length over the period, however short the stretch is.
+//!
+//! The sums only grow while any capture runs; a capture is the difference between its end and its
+//! beginning, so captures that overlap do not touch each other. Timers run at the fastest of the rates.
+//!
+//! Threads are found by looking through `/proc/self/task` now and then.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::buffer::record::Source;
+use crate::buffer::thread;
+use crate::capture;
+use crate::per_process::PerProcess;
+use crate::sys::sampling::{self, Struck, Timer};
+
+/// The most expiries a second of CPU time.
+pub(crate) const FASTEST: u32 = 10_000;
+/// A part in so many of the time at the most goes into looking for threads.
+const SHARE: u32 = 200;
+
+/// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::default);
+
+#[derive(Default)]
+struct Timers {
+    /// Periods of the captures that run, in nanoseconds, by their numbers.
+    captures: HashMap<u64, u64>,
+    next_capture: u64,
+    /// The shortest of them; 0 if no capture runs.
+    period: u64,
+    threads: HashMap<u32, Sampled>,
+    /// CPU time of all threads while they had a timer.
+    sampled: u64,
+    /// Threads that the system has refused a timer.
+    refused: u64,
+    /// When to look for new threads again.
+    next_look: Option<Instant>,
+    random: u64,
+}
+
+struct Sampled {
+    /// Nothing if the system refused it.
+    timer: Option<Timer>,
+    /// The thread's clock when it was read last.
+    seen: u64,
+}
+
+/// A capture that runs; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    number: u64,
+    before: Truth,
+}
+
+/// What the clocks say, in nanoseconds of CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Truth {
+    /// What the process used.
+    pub(crate) process: u64,
+    /// What threads used while they had a timer.
+    pub(crate) sampled: u64,
+    /// How many threads the system refused a timer.
+    pub(crate) refused: u64,
+}
+
+/// Begins a capture with so many samples a second of CPU time.
+///
+/// # Errors
+///
+/// The system does not take the handler; the reason, for users.
+pub(crate) fn begin(rate: u32) -> Result<Running, &'static str> {
+    if !sampling::on_timer(struck) {
+        return Err("this system has no timers on the CPU clocks of threads");
+    }
+    let mut timers = TIMERS.lock();
+    let number = timers.next_capture;
+    timers.next_capture += 1;
+    timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
+    timers.follow();
+    // Relaxed: whoever reads it takes the lock next.
+    RUNNING.store(true, Ordering::Relaxed);
+    Ok(Running { number, before: timers.truth() })
+}
+
+impl Running {
+    /// Returns what the clocks say of the time since the beginning.
+    pub(crate) fn truth(&self) -> Truth {
+        let mut timers = TIMERS.lock();
+        timers.look();
+        let now = timers.truth();
+        Truth {
+            process: now.process.saturating_sub(self.before.process),
+            sampled: now.sampled.saturating_sub(self.before.sampled),
+            refused: now.refused.saturating_sub(self.before.refused),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut timers = TIMERS.lock();
+        timers.captures.remove(&self.number);
+        timers.follow();
+    }
+}
+
+/// Gives timers to threads that have come while a capture runs; called at every tick.
+pub(crate) fn look_for_threads() {
+    // Relaxed: see `begin`.
+    if RUNNING.load(Ordering::Relaxed) {
+        let mut timers = TIMERS.lock();
+        if timers.next_look.is_some_and(|next| Instant::now() >= next) {
+            timers.look();
+        }
+    }
+}
+
+impl Timers {
+    fn truth(&self) -> Truth {
+        Truth { process: sampling::process_cpu(), sampled: self.sampled, refused: self.refused }
+    }
+
+    /// Starts, stops or changes the timers as the captures demand.
+    fn follow(&mut self) {
+        let period = self.captures.values().copied().min().unwrap_or(0);
+        if period != self.period {
+            self.read_clocks();
+            self.threads.clear();
+            self.period = period;
+        }
+        if period == 0 {
+            self.next_look = None;
+            // Relaxed: see `begin`.
+            RUNNING.store(false, Ordering::Relaxed);
+        } else {
+            self.look();
+        }
+    }
+
+    /// Reads the clocks of the threads that have timers, and gives timers to those that have none.
+    fn look(&mut self) {
+        let begin = Instant::now();
+        let threads = sampling::threads();
+        thread::prepare_for_signals(&threads, capture::depth());
+        self.read_clocks();
+        self.threads.retain(|thread, _| threads.contains(thread));
+        for thread in threads {
+            if self.threads.contains_key(&thread) {
+                continue;
+            }
+            let Some(seen) = sampling::thread_cpu(thread) else { continue };
+            let first = self.random() % self.period;
+            let timer = Timer::start(thread, first, self.period);
+            self.refused += u64::from(timer.is_none());
+            self.threads.insert(thread, Sampled { timer, seen });
+        }
+        let now = Instant::now();
+        self.next_look = Some(now + (now - begin) * SHARE);
+    }
+
+    fn read_clocks(&mut self) {
+        for (&thread, sampled) in &mut self.threads {
+            if let Some(now) = sampling::thread_cpu(thread)
+                && sampled.timer.is_some()
+            {
+                self.sampled += now.saturating_sub(sampled.seen);
+                sampled.seen = now;
+            }
+        }
+    }
+
+    /// Full-period generator of Knuth's; its upper half is random enough.
+    fn random(&mut self) -> u64 {
+        const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+        const INCREMENT: u64 = 1_442_695_040_888_963_407;
+        if self.random == 0 {
+            self.random = crate::clock::now();
+        }
+        self.random = self.random.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
+        self.random >> 16
+    }
+}
+
+/// The handler.
+fn struck(struck: Struck) {
+    let Struck { registers, period, expiries } = struck;
+    let nanoseconds = expiries.saturating_mul(period);
+    let values = [expiries.cast_signed(), nanoseconds.cast_signed(), 0, 0];
+    capture::record_struck(Source::Cpu, registers, values);
+}

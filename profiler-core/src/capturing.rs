@@ -1,0 +1,109 @@
+//! Profiles that take time: started, and finished later.
+
+use std::time::{Instant, SystemTime};
+
+use crate::buffer::record::Source;
+use crate::capture::cpu::{self, Running};
+use crate::config::View;
+use crate::error::Unavailable;
+use crate::kind::Kind;
+use crate::merge::{self, Key, Rows};
+use crate::profile::Profile;
+use crate::profiler;
+
+/// A capture of CPU time that runs until it is finished. Dropped, it ends and is forgotten.
+///
+/// Captures may overlap; each gets what happens between its start and its end.
+///
+/// ```
+/// use profiler_core::{Capture, Config, Kind};
+///
+/// profiler_core::start(Config::default())?;
+/// # if Capture::start(Kind::Profile).is_err() { return Ok(()); } // no timers here
+/// let capture = Capture::start(Kind::Profile)?;
+/// let sum: u64 = (0..1_000_000).sum();
+/// let profile = capture.finish();
+/// assert_eq!(profile.kind(), Kind::Profile);
+/// # assert_ne!(sum, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a capture that is dropped is cancelled"]
+pub struct Capture {
+    kind: Kind,
+    running: Running,
+    rate: u32,
+    before: Rows,
+    began: (SystemTime, Instant),
+}
+
+impl Capture {
+    /// Samples a second of CPU time of [`Capture::start`].
+    pub const DEFAULT_RATE: u32 = 100;
+    /// The most samples a second.
+    pub const MAX_RATE: u32 = cpu::FASTEST;
+
+    /// Starts a capture at 100 samples a second of CPU time.
+    ///
+    /// # Errors
+    ///
+    /// The kind is no capture (see [`snapshot`](crate::snapshot)), or this platform cannot give it.
+    pub fn start(kind: Kind) -> Result<Self, Unavailable> {
+        Self::start_with(kind, Self::DEFAULT_RATE)
+    }
+
+    /// Starts a capture at so many samples a second of CPU time, 1 to [`Capture::MAX_RATE`]; values
+    /// outside are taken to the nearest bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Capture::start`].
+    pub fn start_with(kind: Kind, rate: u32) -> Result<Self, Unavailable> {
+        let unavailable = |reason| Unavailable { kind, reason };
+        if kind != Kind::Profile {
+            return Err(unavailable("it is no capture: read it with snapshot"));
+        }
+        if !profiler::is_started() {
+            return Err(unavailable("the profiler is not started"));
+        }
+        let rate = rate.clamp(1, Self::MAX_RATE);
+        let began = (SystemTime::now(), Instant::now());
+        let running = cpu::begin(rate).map_err(unavailable)?;
+        let before = merge::tallies(Source::Cpu, None);
+        Ok(Self { kind, running, rate, before, began })
+    }
+
+    /// Ends the capture and returns the profile, in the configured view.
+    #[must_use]
+    pub fn finish(self) -> Profile {
+        self.finish_with(profiler::default_view())
+    }
+
+    /// Ends the capture and returns the profile.
+    ///
+    /// CPU time of threads that came and went unseen stands under `[unsampled]`.
+    #[must_use]
+    pub fn finish_with(self, view: View) -> Profile {
+        let mut rows = merge::tallies(Source::Cpu, None);
+        let truth = self.running.truth();
+        let duration = self.began.1.elapsed();
+        drop(self.running);
+        merge::subtract(&mut rows, self.before);
+        let captured: i64 = rows.values().map(|sums| sums.values[1]).sum();
+        let unsampled = unsampled(truth.process, truth.sampled, captured.cast_unsigned());
+        merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
+        let period = 1_000_000_000 / i64::from(self.rate);
+        for sums in rows.values_mut() {
+            // Timers run at the fastest rate of all captures; a sample is a period of this one.
+            sums.values[0] = (sums.values[1] + period / 2) / period;
+        }
+        profiler::build(self.kind, view, period, self.began.0, &rows).lasting(duration)
+    }
+}
+
+/// CPU time of threads without a timer, as far as it is missing: the clocks are read at other moments
+/// than the samples are taken.
+fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
+    let without_timer = process.saturating_sub(sampled);
+    without_timer.min(process.saturating_sub(captured)).min(i64::MAX as u64).cast_signed()
+}
