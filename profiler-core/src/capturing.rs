@@ -3,11 +3,11 @@
 use std::time::{Instant, SystemTime};
 
 use crate::buffer::record::Source;
-use crate::capture::cpu::{self, Running};
+use crate::capture::cpu::{self, Running, Truth};
 use crate::config::View;
 use crate::error::Unavailable;
 use crate::kind::Kind;
-use crate::merge::{self, Key, Rows};
+use crate::merge::{self, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
 
@@ -90,6 +90,11 @@ impl Capture {
         drop(self.running);
         merge::subtract(&mut rows, self.before);
         let captured: i64 = rows.values().map(|sums| sums.values[1]).sum();
+        let lost: i64 = rows
+            .iter()
+            .filter(|(key, _)| key.stack == Stack::Marker("[lost]"))
+            .map(|(_, sums)| sums.values[0])
+            .sum();
         let unsampled = unsampled(truth.process, truth.sampled, captured.cast_unsigned());
         merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
         let period = 1_000_000_000 / i64::from(self.rate);
@@ -97,7 +102,8 @@ impl Capture {
             // Timers run at the fastest rate of all captures; a sample is a period of this one.
             sums.values[0] = (sums.values[1] + period / 2) / period;
         }
-        profiler::build(self.kind, view, period, self.began.0, &rows).lasting(duration)
+        let comment = comment(captured, unsampled, lost, truth);
+        profiler::build(self.kind, view, period, self.began.0, &rows).captured(duration, comment)
     }
 }
 
@@ -106,4 +112,17 @@ impl Capture {
 fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
     let without_timer = process.saturating_sub(sampled);
     without_timer.min(process.saturating_sub(captured)).min(i64::MAX as u64).cast_signed()
+}
+
+/// What a capture says about its own truth, in nanoseconds.
+fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
+    let seconds = |nanoseconds: f64| format!("{:.3} s", nanoseconds / 1e9);
+    format!(
+        "captured {} of CPU time; by the clocks the process used {}, threads with a timer {}; {} in [unsampled]; {lost} samples lost; {} threads without a timer",
+        seconds(captured as f64),
+        seconds(truth.process as f64),
+        seconds(truth.sampled as f64),
+        seconds(unsampled as f64),
+        truth.refused,
+    )
 }

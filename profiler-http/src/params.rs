@@ -3,7 +3,7 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
-use profiler_core::{LabelView, StackView, Symbols, View};
+use profiler_core::{Capture, LabelView, StackView, Symbols, View};
 
 use crate::percent::{Plus, decode};
 
@@ -42,6 +42,48 @@ impl Query<'_> {
                 _ => 0,
             }
         })
+    }
+}
+
+/// What is wanted of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CaptureParams {
+    pub(crate) time: Duration,
+    /// Samples a second.
+    pub(crate) rate: u32,
+    pub(crate) view: View,
+}
+
+impl CaptureParams {
+    /// Reads the parameters of a capture; what the query leaves open is taken from `view`.
+    ///
+    /// Like Go, it takes 30 seconds where `seconds` is missing or no positive integer.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the person who asked.
+    pub(crate) fn read(query: Query<'_>, view: View) -> Result<Self, String> {
+        let time = match query.integer("seconds") {
+            ..1 => 30,
+            seconds @ 1..=MAX_SECONDS => seconds,
+            _ => {
+                return Err(format!(
+                    r#"invalid value for "seconds" - must be at most {MAX_SECONDS}"#
+                ));
+            }
+        };
+        let rate = match query.first("hz").as_str() {
+            "" => Capture::DEFAULT_RATE,
+            text => text
+                .parse()
+                .ok()
+                .filter(|rate| (1..=Capture::MAX_RATE).contains(rate))
+                .ok_or_else(|| {
+                    refused("hz", text, &format!("a whole number from 1 to {}", Capture::MAX_RATE))
+                })?,
+        };
+        let time = Duration::from_secs(time.unsigned_abs());
+        Ok(Self { time, rate, view: read_view(query, view)? })
     }
 }
 

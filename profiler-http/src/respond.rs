@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use profiler_core::{Kind, Profile, Unavailable, View};
+use profiler_core::{Capture, Kind, Profile, Read, Unavailable, View};
 
 use crate::bound::{Bound, Place};
-use crate::params::{Params, Query};
+use crate::params::{CaptureParams, Params, Query};
 use crate::path::{Resource, Route};
-use crate::response::{Content, Response, attachment, error, ok};
+use crate::response::{Content, Response, add_comments, attachment, error, ok};
 use crate::{index, symbol};
 
 /// How many requests may collect at one time, in the whole process. Each may hold a profile or two
@@ -100,6 +100,9 @@ fn profile(
         .find(|kind| kind.name() == name)
         .ok_or_else(|| error(StatusCode::NOT_FOUND, "Unknown profile"))?;
     let view = profiler_core::default_view();
+    if kind.description().read == Read::Interval {
+        return capture(kind, query, view, collections, pause);
+    }
     let Params { delta, debug, view } = Params::read(query, kind.description().delta, view)
         .map_err(|message| error(StatusCode::BAD_REQUEST, &message))?;
 
@@ -121,6 +124,24 @@ fn profile(
     }
 }
 
+fn capture(
+    kind: Kind,
+    query: Query<'_>,
+    view: View,
+    collections: &Bound,
+    pause: &dyn Pause,
+) -> Result<Response, Response> {
+    let CaptureParams { time, rate, view } = CaptureParams::read(query, view)
+        .map_err(|message| error(StatusCode::BAD_REQUEST, &message))?;
+    let _place = collecting(collections)?;
+    let capture = Capture::start_with(kind, rate).map_err(|reason| unavailable(&reason))?;
+    pause.pause(time).map_err(gone)?;
+    let profile = capture.finish_with(view);
+    let mut response = attachment(kind.name(), binary(&profile)?);
+    add_comments(&mut response, profile.comments());
+    Ok(response)
+}
+
 fn difference(
     kind: Kind,
     view: View,
@@ -128,9 +149,7 @@ fn difference(
     pause: &dyn Pause,
 ) -> Result<Profile, Response> {
     let earlier = collect(kind, view)?;
-    pause
-        .pause(time)
-        .map_err(|Gone| error(StatusCode::INTERNAL_SERVER_ERROR, "context canceled"))?;
+    pause.pause(time).map_err(gone)?;
     Ok(collect(kind, view)?.since(&earlier))
 }
 
@@ -145,9 +164,15 @@ fn collecting(collections: &Bound) -> Result<Place<'_>, Response> {
 }
 
 fn collect(kind: Kind, view: View) -> Result<Profile, Response> {
-    profiler_core::snapshot_with(kind, view).map_err(|unavailable: Unavailable| {
-        error(StatusCode::NOT_IMPLEMENTED, &unavailable.to_string())
-    })
+    profiler_core::snapshot_with(kind, view).map_err(|reason| unavailable(&reason))
+}
+
+fn unavailable(reason: &Unavailable) -> Response {
+    error(StatusCode::NOT_IMPLEMENTED, &reason.to_string())
+}
+
+fn gone(Gone: Gone) -> Response {
+    error(StatusCode::INTERNAL_SERVER_ERROR, "context canceled")
 }
 
 fn binary(profile: &Profile) -> Result<Vec<u8>, Response> {

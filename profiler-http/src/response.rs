@@ -54,6 +54,15 @@ pub(crate) fn attachment(name: &str, body: Vec<u8>) -> Response {
     response
 }
 
+/// Adds what a profile says about itself, a header each.
+pub(crate) fn add_comments(response: &mut Response, comments: &[String]) {
+    for comment in comments {
+        if let Ok(value) = HeaderValue::from_str(comment) {
+            response.headers_mut().append(HeaderName::from_static("x-profiler-capture"), value);
+        }
+    }
+}
+
 /// Returns an error of the profiler's own, with a sentence that `go tool pprof` shows.
 pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     let mut response = plain(status, message);

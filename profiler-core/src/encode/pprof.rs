@@ -151,7 +151,7 @@ impl<'a> Functions<'a> {
     }
 }
 
-fn header(profile: &Profile, strings: &mut Strings<'_>) -> proto::Profile {
+fn header<'a>(profile: &'a Profile, strings: &mut Strings<'a>) -> proto::Profile {
     let kind = profile.kind();
     let default = kind.description().default_value;
     proto::Profile {
@@ -160,6 +160,7 @@ fn header(profile: &Profile, strings: &mut Strings<'_>) -> proto::Profile {
         duration_nanos: i64::try_from(profile.duration().as_nanos()).unwrap_or(i64::MAX),
         period_type: Some(strings.value_type(kind.period_type())),
         period: profile.period(),
+        comment: profile.comments().iter().map(|comment| strings.position(comment)).collect(),
         default_sample_type: default.map_or(0, |name| strings.position(name)),
         ..proto::Profile::default()
     }

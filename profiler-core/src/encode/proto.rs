@@ -26,6 +26,8 @@ pub(crate) struct Profile {
     pub(crate) period_type: Option<ValueType>,
     #[prost(int64, tag = "12")]
     pub(crate) period: i64,
+    #[prost(int64, repeated, tag = "13")]
+    pub(crate) comment: Vec<i64>,
     #[prost(int64, tag = "14")]
     pub(crate) default_sample_type: i64,
 }

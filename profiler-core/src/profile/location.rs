@@ -109,6 +109,7 @@ pub(crate) fn finish(
         period,
         time,
         duration,
+        comments: Vec::new(),
         mappings,
         locations: location_order.pick(&locations),
         labels: label_order.pick(&labels),

@@ -44,6 +44,7 @@ use crate::kind::Kind;
 /// | `[handoff]` | time between the release of a lock and the moment its waiter runs |
 /// | `[overflow]` | records whose stack was one too many for its thread |
 /// | `[lost]` | records of which only the values could be kept |
+/// | `[unsampled]` | CPU time of threads that came and went before they had a timer |
 /// | `[unknown]` | threads of which it is not known where they were created |
 /// | `[running]` | threads that run, so that their stack is not known |
 /// | `[no span]` | records outside any span, where a stack is the path of spans |
@@ -58,8 +59,10 @@ pub struct Profile {
     /// How many of [`Kind::period_type`] one sample stands for in the mean.
     period: i64,
     time: SystemTime,
-    /// Zero unless it is a difference.
+    /// Zero unless it is a difference or a capture.
     duration: Duration,
+    /// What a capture says about its own truth.
+    comments: Vec<String>,
     /// One for each executable part of a file in memory, the program's own first.
     mappings: Vec<Mapping>,
     /// In the order of first use.
@@ -87,16 +90,24 @@ impl Profile {
     }
 
     /// Returns how much time it covers; zero unless it is a difference of two
-    /// (see [`Profile::since`]).
+    /// (see [`Profile::since`]) or a [`Capture`](crate::Capture).
     #[must_use]
     pub const fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// Notes how much time the profile covers.
-    pub(crate) const fn lasting(mut self, duration: Duration) -> Self {
+    /// Notes how much time the profile covers, and what there is to say about it.
+    pub(crate) fn captured(mut self, duration: Duration, comment: String) -> Self {
         self.duration = duration;
+        self.comments = vec![comment];
         self
+    }
+
+    /// Returns what a capture says about its own truth: for `profile` how much of the CPU time of the
+    /// process it holds. Empty for other profiles.
+    #[must_use]
+    pub fn comments(&self) -> &[String] {
+        &self.comments
     }
 
     /// Returns the number of samples.

@@ -1,6 +1,6 @@
 //! Native stacks on platforms where they are not known: always empty.
 
-use crate::sys::StackBounds;
+use crate::sys::{Registers, StackBounds};
 
 /// Room for a thread that calls [`refresh`], in bytes.
 pub(crate) const REFRESH_STACK: usize = 128 << 10;
@@ -18,5 +18,13 @@ pub(crate) const fn cut_walks() -> u64 {
 
 /// Returns 0: no frame is known.
 pub(crate) const fn capture(_: StackBounds, _: &mut [u64]) -> usize {
+    0
+}
+
+pub(crate) const fn capture_interrupted(
+    _: Registers,
+    _: Option<StackBounds>,
+    _: &mut [u64],
+) -> usize {
     0
 }

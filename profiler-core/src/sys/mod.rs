@@ -15,15 +15,19 @@ mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
-#[cfg(profiler_native)]
+#[cfg_attr(profiler_native, path = "sampling.rs")]
+#[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
 
 #[cfg(profiler_native)]
-pub(crate) use arch::{
-    CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication,
-};
+pub(crate) use arch::{CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
+
+/// Registers where nothing is known of them.
+#[cfg(not(profiler_native))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registers;
 
 /// The stack of one thread, as the kernel or libc tells it: lowest address and first one above.
 ///
