@@ -5,6 +5,7 @@
 //! failed. `tests/run` prepares the Go toolchain that [`tool`] and [`oracle`] need.
 
 pub mod check;
+pub mod clock;
 pub mod go;
 pub mod habits;
 pub mod inner;

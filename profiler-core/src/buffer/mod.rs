@@ -18,3 +18,5 @@ mod slot;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;
+pub(crate) mod wait;
+pub(crate) mod writer;

@@ -7,22 +7,19 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
-use super::row::{Row, RowKey};
+use super::row::Row;
 use super::slot::Slot;
-use super::tally::{Memory, Tally};
+use super::tally::Memory;
 use super::tree::{Node, Tree};
-use crate::callsite::CallSite;
+use super::writer::{MAPPED, Side, Writer};
 use crate::labels::Set;
 use crate::sys::{self, StackBounds};
 
-/// Slots of a tally's first segment: 256 bytes, enough for 24 stacks.
-const FIRST_SLOTS: usize = 32;
 /// Frames that may stand above the user's own and are cut off when a profile is read.
 pub(crate) const OWN_FRAMES: usize = 32;
 
@@ -49,7 +46,7 @@ pub(crate) struct Thread {
     node: AtomicPtr<Node>,
     labels: AtomicPtr<Set>,
     /// The wait that is going on.
-    wait: Slot<3>,
+    pub(super) wait: Slot<3>,
 
     // The owner's alone.
     /// The last tick that was charged to a node, or 0; see `capture::scope`.
@@ -70,14 +67,6 @@ pub(crate) struct Thread {
     signal: Side,
 }
 
-/// A tally and what its writer needs.
-struct Side {
-    tally: Tally,
-    busy: Cell<bool>,
-    /// Room for the frames of a capture.
-    scratch: (NonNull<u64>, usize),
-}
-
 /// The bounds of a thread's stack.
 #[derive(Debug, Clone, Copy)]
 enum Stack {
@@ -88,8 +77,6 @@ enum Stack {
 
 /// The number of a thread that is never alive: the owner of blocks made for others.
 const NOBODY: u32 = i32::MAX as u32;
-/// Memory of tallies that are written in signal handlers: no allocator.
-const MAPPED: Memory = Memory { fetch: |layout| sys::map_memory(layout.size()), chunk: 64 << 10 };
 
 // SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
 // calling thread, and what others may call reads atomics.
@@ -342,162 +329,11 @@ impl Thread {
     }
 
     /// Returns the bounds of the stack, if they are known. Only the owner may call this.
-    fn bounds(&self) -> Option<StackBounds> {
+    pub(super) fn bounds(&self) -> Option<StackBounds> {
         match self.stack.get() {
             Stack::Asked(bounds) => bounds,
             Stack::Unasked => None,
         }
-    }
-}
-
-impl Side {
-    fn new(memory: Memory, depth: usize) -> Option<Self> {
-        let frames = depth + OWN_FRAMES;
-        let layout = Layout::array::<u64>(frames).ok()?;
-        // SAFETY: the layout is not of size zero.
-        let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
-        Some(Self {
-            tally: Tally::new(FIRST_SLOTS, memory),
-            busy: Cell::new(false),
-            scratch: (scratch, frames),
-        })
-    }
-}
-
-/// A wait that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wait {
-    /// When it began, in the profiler's clock.
-    pub(crate) since: u64,
-    /// The row that it will be recorded in: stack, span path, labels and lock.
-    pub(crate) row: Option<Row>,
-    /// The address of the lock's monitor, or 0. Its first two words are a pointer to the holder's
-    /// `Thread` and one to the `Location` where the lock was acquired.
-    pub(crate) monitor: usize,
-}
-
-/// Who holds a lock exclusively.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Holder {
-    /// Nothing for readers, and for threads that the profiler does not know.
-    pub(crate) thread: Option<&'static Thread>,
-    /// Where the lock was acquired; nothing for readers.
-    pub(crate) site: Option<&'static Location<'static>>,
-}
-
-impl Wait {
-    fn words(self) -> [u64; 3] {
-        let row = self.row.map_or(ptr::null_mut(), Row::into_raw);
-        [self.since, row.expose_provenance() as u64, self.monitor as u64]
-    }
-
-    /// Reads back what [`Wait::words`] wrote.
-    ///
-    /// # Safety
-    ///
-    /// The words came from `words`.
-    unsafe fn from_words([since, row, monitor]: [u64; 3]) -> Self {
-        let row = ptr::with_exposed_provenance_mut(row as usize);
-        // SAFETY: null or a row's own pointer.
-        let row = unsafe { Row::from_raw(row) };
-        Self { since, row, monitor: monitor as usize }
-    }
-}
-
-impl Thread {
-    /// Returns the wait that is going on, if any; any thread may call this.
-    pub(crate) fn wait(&self) -> Option<Wait> {
-        // SAFETY: written from `Wait::words`.
-        self.wait.read().map(|(words, _)| unsafe { Wait::from_words(words) })
-    }
-
-    /// Shows a wait, or that there is none, and returns what was shown before. Owner only.
-    pub(crate) fn show(&self, wait: Option<Wait>) -> Option<Wait> {
-        let outer = self.wait();
-        self.wait.store(wait.map(Wait::words));
-        outer
-    }
-
-    /// Returns who holds the lock that is waited for, and where it was acquired; nothing when the
-    /// wait is for no lock or has ended.
-    ///
-    /// The lock may be gone as soon as the wait has ended, so its memory is read by the kernel, and
-    /// what was read counts only if the wait was still going on after.
-    pub(crate) fn holder(&self) -> Option<Holder> {
-        let (words, sequence) = self.wait.read()?;
-        let monitor = words[2] as usize;
-        let mut memory = [0; 2 * size_of::<usize>()];
-        let read = monitor != 0 && sys::read_memory(monitor, &mut memory);
-        if !read || !self.wait.is_still(sequence) {
-            return None;
-        }
-        let (thread, site) = memory.split_at(size_of::<usize>());
-        let address = |word: &[u8]| word.try_into().map_or(0, usize::from_ne_bytes);
-        let thread = address(thread);
-        let site = ptr::with_exposed_provenance::<Location<'static>>(address(site));
-        Some(Holder {
-            thread: all().find(|block| ptr::from_ref(*block).addr() == thread),
-            // SAFETY: a lock's word, read while the lock was there: null, or stored from a
-            // reference that lives for ever.
-            site: unsafe { site.as_ref() },
-        })
-    }
-}
-
-/// The right to write a thread's tally, held by one frame of one thread.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    thread: &'static Thread,
-    side: &'static Side,
-}
-
-impl Writer {
-    pub(crate) const fn thread(&self) -> &'static Thread {
-        self.thread
-    }
-
-    /// Returns the child of a node of this thread's tree; see [`Tree::child`].
-    pub(crate) fn child(
-        &self,
-        parent: &'static Node,
-        site: &'static CallSite,
-        limit: usize,
-    ) -> Option<&'static Node> {
-        // SAFETY: the right to write is held, and nodes are only ever taken from the own tree.
-        unsafe { self.thread.tree.child(parent, site, limit) }
-    }
-
-    /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.
-    pub(crate) fn parts(&mut self) -> (TallyWriter<'_>, Option<StackBounds>, &mut [u64]) {
-        let (first, length) = self.side.scratch;
-        // SAFETY: memory of this length that was zeroed once and is never freed; there is one
-        // `Writer` for it, which is borrowed mutably.
-        let scratch = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), length) };
-        (TallyWriter(&self.side.tally), self.thread.bounds(), scratch)
-    }
-}
-
-/// The writer's side of a tally, while the right to write is held.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TallyWriter<'a>(&'a Tally);
-
-impl TallyWriter<'_> {
-    /// Returns the row of a key; nothing when there is no room for another.
-    pub(crate) fn find(self, key: RowKey<'_>, bucketed: bool, limit: usize) -> Option<Row> {
-        // SAFETY: the right to write is held.
-        unsafe { self.0.find(key, bucketed, limit) }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.side.busy.set(false);
-    }
-}
-
-impl std::fmt::Debug for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.tally.fmt(f)
     }
 }
 

@@ -112,6 +112,7 @@ fn born<T>(on: bool, body: impl FnOnce() -> T) -> impl FnOnce() -> T {
     move || {
         if on && capture::thread().is_some() {
             creator_is_known();
+            capture::cpu::thread_starts();
         }
         body()
     }

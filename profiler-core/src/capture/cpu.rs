@@ -12,22 +12,25 @@
 //! The sums only grow while any capture runs; a capture is the difference between its end and its
 //! beginning, so captures that overlap do not touch each other. Timers run at the fastest of the rates.
 //!
-//! Threads are found by looking through `/proc/self/task` now and then.
+//! Those of `profiler_core::thread` have their timer from their start. Others are found by looking through
+//! `/proc/self/task` about every 10 ms, less often where there are so many threads that looking takes
+//! more than a part in [`SHARE`] of a core.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::buffer::record::Source;
 use crate::buffer::thread;
 use crate::capture;
 use crate::per_process::PerProcess;
+use crate::sys;
 use crate::sys::sampling::{self, Struck, Timer};
 
 /// The most expiries a second of CPU time.
 pub(crate) const FASTEST: u32 = 10_000;
-/// A part in so many of the time at the most goes into looking for threads.
-const SHARE: u32 = 200;
+/// A part in so many of a core's time goes into looking for threads at the most.
+const SHARE: u32 = 100;
 
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -127,6 +130,14 @@ pub(crate) fn look_for_threads() {
     }
 }
 
+/// Gives the calling thread a timer if a capture runs; called at its start. Takes a lock.
+pub(crate) fn thread_starts() {
+    // Relaxed: see `begin`.
+    if RUNNING.load(Ordering::Relaxed) {
+        TIMERS.lock().add(sys::thread_id());
+    }
+}
+
 impl Timers {
     fn truth(&self) -> Truth {
         Truth { process: sampling::process_cpu(), sampled: self.sampled, refused: self.refused }
@@ -151,23 +162,29 @@ impl Timers {
 
     /// Reads the clocks of the threads that have timers, and gives timers to those that have none.
     fn look(&mut self) {
-        let begin = Instant::now();
+        let cpu = || sampling::thread_cpu(sys::thread_id()).unwrap_or(0);
+        let begin = cpu();
         let threads = sampling::threads();
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, _| threads.contains(thread));
         for thread in threads {
-            if self.threads.contains_key(&thread) {
-                continue;
-            }
-            let Some(seen) = sampling::thread_cpu(thread) else { continue };
-            let first = self.random() % self.period;
-            let timer = Timer::start(thread, first, self.period);
-            self.refused += u64::from(timer.is_none());
-            self.threads.insert(thread, Sampled { timer, seen });
+            self.add(thread);
         }
-        let now = Instant::now();
-        self.next_look = Some(now + (now - begin) * SHARE);
+        let cost = Duration::from_nanos(cpu().saturating_sub(begin));
+        self.next_look = Some(Instant::now() + cost * SHARE);
+    }
+
+    /// Gives a thread a timer, unless it has one.
+    fn add(&mut self, thread: u32) {
+        if self.period == 0 || self.threads.contains_key(&thread) {
+            return;
+        }
+        let Some(seen) = sampling::thread_cpu(thread) else { return };
+        let first = self.random() % self.period;
+        let timer = Timer::start(thread, first, self.period);
+        self.refused += u64::from(timer.is_none());
+        self.threads.insert(thread, Sampled { timer, seen });
     }
 
     fn read_clocks(&mut self) {

@@ -3,7 +3,8 @@
 use std::panic::Location;
 
 use crate::buffer::record::{Header, Source, Waiting};
-use crate::buffer::thread::{Thread, Wait};
+use crate::buffer::thread::Thread;
+use crate::buffer::wait::Wait;
 use crate::capture::{self, Prepared, rates};
 use crate::clock;
 

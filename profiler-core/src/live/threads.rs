@@ -1,7 +1,8 @@
 //! Every thread that the profiler knows: what it does or waits for, and who holds that.
 
 use crate::buffer::record::{Header, Source, Waiting};
-use crate::buffer::thread::{self, Thread, Wait};
+use crate::buffer::thread::{self, Thread};
+use crate::buffer::wait::Wait;
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::{clock, sys};
 

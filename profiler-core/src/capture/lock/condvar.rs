@@ -35,7 +35,8 @@ use std::time::Duration;
 use super::monitor::Monitor;
 use super::waiters::{List, Waiter};
 use crate::buffer::record::Waiting;
-use crate::buffer::thread::{Thread, Wait};
+use crate::buffer::thread::Thread;
+use crate::buffer::wait::Wait;
 use crate::capture::{self, Prepared, ledger, rates};
 use crate::clock;
 

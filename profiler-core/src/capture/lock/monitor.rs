@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::buffer::primitive::{AtomicBool, AtomicU64, AtomicU128};
 use crate::buffer::record::{Header, Marker, Source, Waiting};
-use crate::buffer::thread::{self, Thread, Wait};
+use crate::buffer::thread::{self, Thread};
+use crate::buffer::wait::Wait;
 use crate::capture::ledger::Ledger;
 use crate::capture::rates::Draw;
 use crate::capture::{self, Prepared, rates};
