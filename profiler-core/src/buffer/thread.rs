@@ -312,20 +312,16 @@ impl Thread {
     /// happens when what records is itself recorded. Only the owner may call this.
     #[inline]
     pub(crate) fn write(&'static self) -> Option<Writer> {
-        let side = &self.ordinary;
-        if side.busy.replace(true) {
-            return None;
-        }
+        let writer = Writer::take(self, &self.ordinary)?;
         if let Stack::Unasked = self.stack.get() {
             self.stack.set(Stack::Asked(sys::stack_bounds()));
         }
-        Some(Writer { thread: self, side })
+        Some(writer)
     }
 
     /// The same for the tally of signal handlers, in one of them.
     pub(crate) fn write_in_signal(&'static self) -> Option<Writer> {
-        let side = &self.signal;
-        (!side.busy.replace(true)).then_some(Writer { thread: self, side })
+        Writer::take(self, &self.signal)
     }
 
     /// Returns the bounds of the stack, if they are known. Only the owner may call this.

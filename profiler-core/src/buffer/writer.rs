@@ -49,6 +49,13 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Takes the right to write a side; nothing if it is taken. Only the owner of the thread's block
+    /// may call this.
+    #[inline]
+    pub(super) fn take(thread: &'static Thread, side: &'static Side) -> Option<Self> {
+        (!side.busy.replace(true)).then_some(Self { thread, side })
+    }
+
     pub(crate) const fn thread(&self) -> &'static Thread {
         self.thread
     }
