@@ -115,6 +115,9 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/symbol?0x1", Whole),
     ("GET", "/debug/pprof/symbol?0x0+zero+0xg++", Whole),
     ("GET", "/debug/pprof/symbol?debug=1", Whole),
+    // CPU time, which every request collects for a while.
+    ("GET", "/debug/pprof/profile?seconds=1", Head),
+    ("HEAD", "/debug/pprof/profile?seconds=1&debug=1", Head),
     // Methods.
     ("POST", "/debug/pprof/", Whole),
     ("POST", "/debug/pprof/block", Whole),
@@ -130,7 +133,6 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/allocs", Not(404, "no source yet")),
     ("GET", "/debug/pprof/goroutineleak", Not(404, "no source yet")),
     ("GET", "/debug/pprof/heap", Not(404, "no source yet")),
-    ("GET", "/debug/pprof/profile?seconds=1", Not(404, "no source yet")),
     ("GET", "/debug/pprof/trace?seconds=1", Not(404, "no source yet")),
 ];
 
