@@ -12,7 +12,7 @@ use crate::config::{LabelView, StackView, Symbols, View};
 use crate::kind::Kind;
 use crate::merge::{Key, Rows, Stack, Sums, VALUES};
 use crate::profile::{
-    Found, Function, LabelValue, Line, Mapping, Profile, Reading, Resolved, build_with,
+    Cut, Found, Function, LabelValue, Line, Mapping, Profile, Reading, Resolved, build_with,
 };
 
 /// The one mapping of [`profile`]; addresses from here on lie in it.
@@ -63,6 +63,11 @@ pub(crate) fn sums(count: i64, nanoseconds: i64) -> Sums {
     let mut values = [0; VALUES];
     [values[0], values[1]] = [count, nanoseconds];
     Sums { values, waits: None }
+}
+
+/// Sums of an allocation site: objects and bytes that were allocated, and those in use.
+pub(crate) fn allocated(objects: i64, bytes: i64, live_objects: i64, live_bytes: i64) -> Sums {
+    Sums { values: [objects, bytes, live_objects, live_bytes], waits: None }
 }
 
 /// Builds a profile and checks that every reader would take it. `names` gives the names at an
@@ -120,4 +125,25 @@ pub(crate) fn decode(profile: &Profile) -> proto::Profile {
     let message = proto::Profile::decode(&*bytes).expect("what we encode is a message");
     assert_eq!(check_valid(&message), Ok(()));
     message
+}
+
+/// Checks what is left of a stack that is cut. Locations are lines of text, leaf first, and the lines
+/// of a location stand between bars, innermost first; `-` is a location without a name.
+#[track_caller]
+pub(crate) fn check_cut(stack: &[&str], left: &[&str], cut: impl FnOnce(&[Vec<&str>]) -> Cut) {
+    let lines: Vec<Vec<&str>> = stack
+        .iter()
+        .map(|location| location.split(" | ").filter(|name| *name != "-").collect())
+        .collect();
+    let cut = cut(&lines);
+    let shown: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .skip(cut.locations)
+        .map(|(at, lines)| {
+            let hidden = if at == cut.locations { cut.lines } else { 0 };
+            if lines.is_empty() { "-".to_owned() } else { lines[hidden..].join(" | ") }
+        })
+        .collect();
+    assert_eq!(shown, left);
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 use rustc_hash::FxHashMap;
 
 use super::labels::{text_labels, with_number};
-use super::location::{Location, Sums as Samples, Tables, finish, index};
-use super::pseudo::Pseudo;
+use super::location::{Sums as Samples, Tables, finish, index};
+use super::stacks::Stacks;
 use super::symbolize::{Found, Resolver};
-use super::{LabelSet, Mapping, Profile, trim};
-use crate::config::{StackView, View};
+use super::{LabelSet, Mapping, Profile};
+use crate::config::View;
 use crate::kind::Kind;
-use crate::merge::{Key, Rows, Stack, Sums, VALUES, WAIT_BUCKETS};
+use crate::merge::{Key, Rows, Sums, VALUES, WAIT_BUCKETS};
 
 /// What is read, and how it shall look.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +26,6 @@ pub(crate) struct Reading {
     /// When the rows were read.
     pub(crate) time: SystemTime,
 }
-
-/// Stands for the stack where no span was open.
-const NO_SPAN: &str = "[no span]";
 
 /// Makes a profile of rows: names their addresses, trims and cuts their stacks, forms their labels
 /// and sums what has become equal.
@@ -74,8 +71,8 @@ pub(crate) fn build_with(
             _ => samples.add(stack, labels.with_size(set, key.size), sums.values),
         }
     }
-    let tables =
-        Tables { mappings: stacks.mappings, locations: stacks.locations, labels: labels.sets };
+    let (mappings, locations) = stacks.into_tables();
+    let tables = Tables { mappings, locations, labels: labels.sets };
     finish(reading.kind, reading.period, reading.time, Duration::ZERO, tables, samples)
 }
 
@@ -110,150 +107,15 @@ impl Labels {
     }
 }
 
-/// The stacks of all rows, as handles of locations.
-struct Stacks {
-    reading: Reading,
-    mappings: Vec<Mapping>,
-    locations: Vec<Location>,
-    /// The untrimmed native stacks, one behind the other, and where each row's ends.
-    native: Vec<u32>,
-    ends: Vec<usize>,
-    roots: Vec<trim::Root>,
-    pseudo: Pseudo,
-}
-
-impl Stacks {
-    fn new(
-        reading: Reading,
-        rows: &[(&Key, &Sums)],
-        resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
-    ) -> Self {
-        let mut addresses = Vec::new();
-        let mut ids: FxHashMap<u64, u32> = FxHashMap::default();
-        let mut native = Vec::new();
-        let mut ends = Vec::with_capacity(rows.len());
-        for (key, _) in rows {
-            if let Stack::Native(stack) = &key.stack
-                && reading.view.stack == StackView::Native
-            {
-                native.extend(stack.iter().filter(|&&address| address != 0).map(|&address| {
-                    *ids.entry(address).or_insert_with(|| {
-                        addresses.push(address);
-                        index(addresses.len() - 1)
-                    })
-                }));
-            }
-            ends.push(native.len());
-        }
-
-        let (mappings, found) = resolve(&addresses);
-        let locations: Vec<Location> = addresses
-            .into_iter()
-            .zip(found)
-            .map(|(address, found)| Location {
-                address,
-                mapping: found.mapping,
-                resolved: found.resolved,
-                hidden: 0,
-            })
-            .collect();
-        let roots = locations.iter().map(trim::Root::of).collect();
-        let markers = rows.iter().filter_map(|(key, _)| match key.stack {
-            Stack::Marker(name) => Some(name),
-            Stack::Native(_) => None,
-        });
-        let pseudo = Pseudo::new(markers.chain([NO_SPAN]));
-        let mut stacks = Self { reading, mappings, locations, native, ends, roots, pseudo };
-        stacks.hide_own_lines();
-        stacks
-    }
-
-    /// Hides the profiler's lines of those locations that are partly its own.
-    ///
-    /// Before any stack is taken, since a location looks the same wherever it stands.
-    fn hide_own_lines(&mut self) {
-        for row in 0..self.ends.len() {
-            let cut = self.cut(row);
-            if cut.lines > 0 {
-                let id = self.native_stack(row)[cut.locations];
-                let location = &mut self.locations[id as usize];
-                location.hidden = location.hidden.max(cut.lines);
-            }
-        }
-    }
-
-    fn cut(&self, row: usize) -> trim::Cut {
-        // All lines, hidden or not: the result must not depend on the order of rows.
-        let lines = |&id: &u32| &*self.locations[id as usize].resolved.lines;
-        let stack = self.native_stack(row).iter().map(lines);
-        match capture_of(self.reading.kind) {
-            Capture::Call => trim::cut(stack),
-            Capture::Allocation => trim::cut_allocation(stack),
-            Capture::None => trim::Cut::default(),
-        }
-    }
-
-    fn native_stack(&self, row: usize) -> &[u32] {
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.native[start..self.ends[row]]
-    }
-
-    /// Returns the stack to show for a row.
-    fn take(&mut self, row: usize, key: &Key) -> Box<[u32]> {
-        let native = self.native_stack(row);
-        if !native.is_empty() {
-            let stack = &native[self.cut(row).locations..];
-            let length = trim::without_root(stack.iter().map(|&id| self.roots[id as usize]));
-            return stack[..length.min(self.reading.depth)].into();
-        }
-        let locations = &mut self.locations;
-        let logical = self.reading.view.stack == StackView::Logical;
-        match &key.stack {
-            // A thread that runs is on a path, though its machine stack is not known.
-            Stack::Marker(name) if !logical || key.path.is_empty() => {
-                [self.pseudo.marker(name, locations)].into()
-            }
-            Stack::Native(_) if key.path.is_empty() => {
-                [self.pseudo.marker(NO_SPAN, locations)].into()
-            }
-            // Also where there is no machine stack, for want of a way to walk it.
-            _ => key
-                .path
-                .iter()
-                .take(self.reading.depth)
-                .map(|site| self.pseudo.site(site, locations))
-                .collect(),
-        }
-    }
-}
-
-/// Whether the leaf of a machine stack lies in our own code, because it was captured there.
-enum Capture {
-    None,
-    /// Below a call of a lock or of another of our functions.
-    Call,
-    /// Below an allocation.
-    Allocation,
-}
-
-const fn capture_of(kind: Kind) -> Capture {
-    match kind {
-        Kind::Block | Kind::Mutex | Kind::Goroutine | Kind::Threadcreate | Kind::Custom(_) => {
-            Capture::Call
-        }
-        Kind::Allocs | Kind::Heap => Capture::Allocation,
-        Kind::Profile | Kind::Spans => Capture::None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::callsite::{CallSite, Name};
-    use crate::config::LabelView;
+    use crate::config::{LabelView, StackView};
     use crate::encode::testing::{
-        NATIVE, START, key, labelled, native, profile, reading, sums, text,
+        NATIVE, START, allocated, key, labelled, native, profile, reading, sums, text,
     };
+    use crate::merge::Stack;
 
     const NAMES: &[(u64, &str)] = &[
         (START + 1, "profiler_core::capture::record"),
@@ -429,5 +291,77 @@ mod tests {
             ],
         );
         check(Kind::Block, NATIVE, rows, &["4 50000103: shop::order tenant=a"]);
+    }
+
+    /// Addresses of the parts of an allocation's stack: the allocator, a vector, and the user's functions.
+    const ALLOCATION: &[(u64, &str)] = &[
+        (START + 1, "profiler_core::capture::alloc::live::enter"),
+        (START + 2, "alloc::raw_vec::RawVec<T,A>::grow_one"),
+        (START + 3, "alloc::vec::Vec<T,A>::push_mut | alloc::vec::Vec<T,A>::push | shop::put"),
+        (START + 4, "alloc::raw_vec::RawVec<T,A>::grow_amortized"),
+        (START + 5, "main"),
+    ];
+
+    #[test]
+    fn the_leaf_of_an_allocation_is_what_the_user_called() {
+        let rows = || {
+            Rows::from_iter([
+                (native(&at([1, 2, 3, 5])), allocated(2, 64, 1, 32)),
+                // The same, by another way through the library.
+                (native(&at([1, 4, 3, 5])), allocated(1, 32, 0, 0)),
+                (native(&at([3, 5])), allocated(1, 1, 1, 1)),
+            ])
+        };
+        for kind in [Kind::Heap, Kind::Allocs] {
+            let profile = profile(reading(kind, NATIVE), &rows(), ALLOCATION);
+            assert_eq!(text(&profile), ["4 97 2 33: alloc::vec::Vec<T,A>::push; shop::put; main"]);
+        }
+        // What one profile hides of a location, another one shows.
+        let profile = profile(reading(Kind::Custom("own"), NATIVE), &rows(), ALLOCATION);
+        let put = "alloc::vec::Vec<T,A>::push_mut; alloc::vec::Vec<T,A>::push; shop::put; main";
+        assert_eq!(
+            text(&profile),
+            [
+                format!("2: alloc::raw_vec::RawVec<T,A>::grow_one; {put}"),
+                format!("1: alloc::raw_vec::RawVec<T,A>::grow_amortized; {put}"),
+                format!("1: {put}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn sizes_are_a_label_and_rows_without_one_have_none() {
+        let sized = |size, labels: &[_]| Key { size, ..labelled(&at([3]), labels) };
+        let rows = Rows::from_iter([
+            (sized(64, &[]), allocated(4, 256, 4, 256)),
+            (sized(64, &[("bytes", "mine"), ("tenant", "a")]), allocated(3, 192, 3, 192)),
+            (sized(1 << 40, &[]), allocated(1, 1 << 40, 0, 0)),
+            (Key { size: 0, ..key(Stack::Marker("[lost]")) }, allocated(1, 8, 1, 8)),
+        ]);
+        let profile = profile(reading(Kind::Heap, NATIVE), &rows, &[(START + 3, "shop::put")]);
+        assert_eq!(
+            text(&profile),
+            [
+                "4 256 4 256: shop::put bytes=64 ",
+                "3 192 3 192: shop::put bytes=64  tenant=a",
+                "1 8 1 8: [lost]",
+                "1 1099511627776 0 0: shop::put bytes=1099511627776 ",
+            ]
+        );
+    }
+
+    #[test]
+    fn sizes_do_not_count_as_sets_of_labels() {
+        let rows: Rows = (1..=300)
+            .map(|size| {
+                (
+                    Key { size, ..labelled(&at([3]), &[("tenant", "a")]) },
+                    allocated(1, size as i64, 0, 0),
+                )
+            })
+            .collect();
+        let profile = profile(reading(Kind::Allocs, NATIVE), &rows, &[]);
+        assert_eq!(profile.len(), 300);
+        assert!(text(&profile).iter().all(|sample| sample.ends_with(" tenant=a")));
     }
 }

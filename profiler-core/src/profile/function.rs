@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::allocation::Role;
 use super::trim::Owner;
 
 /// A function as profiles show it.
@@ -19,6 +20,8 @@ pub(crate) struct Function {
     pub(crate) file: Box<str>,
     /// Told by the name, once: every stack is asked for its frames' owners at every reading.
     pub(crate) owner: Owner,
+    /// The same for stacks of allocations.
+    pub(crate) role: Role,
 }
 
 /// A place in a function; several when calls were inlined.
@@ -65,6 +68,7 @@ impl Function {
             system_name: Box::default(),
             file: file.into(),
             owner: Owner::of(name),
+            role: Role::of(name),
         }
     }
 

@@ -4,6 +4,7 @@
 //! frames, forms labels, and sums what has become equal. Values in, values out; only
 //! [`Resolver`] reads files.
 
+mod allocation;
 mod build;
 mod cache;
 mod elf;
@@ -12,9 +13,11 @@ mod labels;
 mod location;
 mod mapping;
 mod module;
+mod name;
 mod pseudo;
 mod since;
 mod source;
+mod stacks;
 mod symbolize;
 mod top;
 mod trim;
@@ -169,4 +172,4 @@ impl fmt::Debug for Profile {
 }
 
 #[cfg(test)]
-pub(crate) use {build::build_with, function::Resolved, symbolize::Found};
+pub(crate) use {build::build_with, function::Resolved, symbolize::Found, trim::Cut};

@@ -6,6 +6,7 @@
 
 use super::Location;
 use super::function::Line;
+use super::name::{plain_type, split_qualified};
 
 /// Crates that a capture starts in.
 const OWN: &[&str] =
@@ -23,10 +24,6 @@ const OWN_PATHS: &[&str] = &[
     "core::ptr::drop_in_place",
     "core::ptr::drop_glue",
 ];
-
-/// What an allocation goes through below the function that asked for it, besides [`OWN`].
-const ALLOCATION_PATHS: &[&str] =
-    &["alloc::alloc::", "alloc::raw_vec::", "hashbrown::raw::", "__rust"];
 
 /// Functions at the root that say nothing.
 const ROOTS: &[&str] =
@@ -56,36 +53,6 @@ pub(crate) struct Cut {
 /// Nothing is cut if nothing would remain.
 pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
     cut_by(stack.map(|lines| lines.iter().map(|line| line.function.owner)))
-}
-
-/// The same for the stack of an allocation: only the run of allocating functions at the leaf goes, so
-/// that the leaf is what was called, for example `Vec::push`.
-pub(crate) fn cut_allocation<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
-    cut_run(stack.map(|lines| lines.iter().map(|line| is_allocation(&line.function.name))))
-}
-
-fn cut_run<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
-where
-    Lines: ExactSizeIterator<Item = bool>,
-{
-    for (locations, mut lines) in stack.enumerate() {
-        let count = lines.len();
-        let own = lines.position(|own| !own).unwrap_or(count);
-        if own < count || count == 0 {
-            return Cut { locations, lines: own };
-        }
-    }
-    Cut::default()
-}
-
-/// Returns whether the function stands between a sampled allocation and whoever asked for it.
-fn is_allocation(name: &str) -> bool {
-    let path = match name.strip_prefix('<') {
-        Some(qualified) => plain_type(split_qualified(qualified).0),
-        None => name,
-    };
-    let root = path.split_once("::").map_or("", |(root, _)| root);
-    OWN.contains(&root) || ALLOCATION_PATHS.iter().any(|own| path.starts_with(own))
 }
 
 fn cut_by<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
@@ -135,8 +102,11 @@ pub(crate) enum Root {
 
 impl Root {
     pub(crate) fn of(location: &Location) -> Self {
-        let Some(line) = location.lines().last() else { return Self::Unnamed };
-        let name = &*line.function.name;
+        location.lines().last().map_or(Self::Unnamed, |line| Self::of_name(&line.function.name))
+    }
+
+    /// Tells by the name of the function that the machine called.
+    pub(crate) fn of_name(name: &str) -> Self {
         let of_std = name.starts_with("std::sys::") || name.starts_with("<std::sys::");
         if name == "main" || (of_std && name.ends_with("::thread_start")) {
             Self::Entry
@@ -199,62 +169,16 @@ fn owner_of_path(path: &str) -> Option<Owner> {
     })
 }
 
-/// Splits `Type as Trait>::method` into type, trait (empty if there is none) and the rest.
-fn split_qualified(qualified: &str) -> (&str, &str, &str) {
-    let mut depth = 1_usize;
-    let mut as_at = None;
-    let mut before = b' ';
-    for (at, byte) in qualified.bytes().enumerate() {
-        match byte {
-            b'<' => depth += 1,
-            // Not the arrow of a function's type.
-            b'>' if before != b'-' => depth -= 1,
-            b' ' if depth == 1 && qualified[at..].starts_with(" as ") => as_at = Some(at),
-            _ => {}
-        }
-        if depth == 0 {
-            let (inside, rest) = (&qualified[..at], &qualified[at + 1..]);
-            return match as_at {
-                Some(as_at) => (&inside[..as_at], &inside[as_at + 4..], rest),
-                None => (inside, "", rest),
-            };
-        }
-        before = byte;
-    }
-    (qualified, "", "")
-}
-
-/// Returns `T` for references, pointers, slices and trait objects of `T`.
-fn plain_type(mut name: &str) -> &str {
-    const AROUND: &[&str] = &["&", "*", "mut ", "const ", "dyn ", "["];
-    while let Some(inner) = AROUND.iter().find_map(|around| name.strip_prefix(around)) {
-        name = inner;
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::testing::check_cut;
 
-    /// Checks what is left of a stack. Locations are lines of text, leaf first, and the lines of a
-    /// location stand between bars, innermost first; `-` is a location without a name.
+    #[track_caller]
     fn check(stack: &[&str], left: &[&str]) {
-        let lines: Vec<Vec<&str>> = stack
-            .iter()
-            .map(|location| location.split(" | ").filter(|name| *name != "-").collect())
-            .collect();
-        let cut = cut_by(lines.iter().map(|lines| lines.iter().map(|name| Owner::of(name))));
-        let shown: Vec<String> = lines
-            .iter()
-            .enumerate()
-            .skip(cut.locations)
-            .map(|(at, lines)| {
-                let hidden = if at == cut.locations { cut.lines } else { 0 };
-                if lines.is_empty() { "-".to_owned() } else { lines[hidden..].join(" | ") }
-            })
-            .collect();
-        assert_eq!(shown, left);
+        check_cut(stack, left, |lines| {
+            cut_by(lines.iter().map(|lines| lines.iter().map(|name| Owner::of(name))))
+        });
     }
 
     #[test]
