@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::buffer::emergency::EMERGENCY;
+use crate::buffer::emergency::{EMERGENCY, Emergency};
 use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
 use crate::buffer::row::{BUCKETS, Row};
 use crate::buffer::thread;
@@ -149,48 +149,63 @@ pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
     rows
 }
 
-/// Returns what was allocated and what of it is alive, by where it was allocated.
-///
-/// All frees are read before any allocation, so that nothing is freed that is not allocated; a row that
-/// comes to be meanwhile is newer than this reading.
+/// Returns what was allocated and what of it is alive, by where it was allocated: objects and bytes.
 pub(crate) fn heap() -> Rows {
-    let is_alloc = |header: &Header| header.source == Source::Alloc;
-    let whole = |objects: i64| objects / OBJECT;
-    let mut sums: FxHashMap<Key, [i64; VALUES]> = FxHashMap::default();
-    let mut keys = Keys::default();
-    let mut seen: Vec<(Row, [i64; 2])> = Vec::new();
-    for thread in thread::all() {
-        let rows = |row: Row| is_alloc(&row.header()).then(|| (row, row.shared_values()));
-        thread.for_each_row(|row| seen.extend(rows(row)));
-    }
-    let mut add = |key: Key, values: [i64; VALUES]| {
-        for (sum, value) in sums.entry(key).or_default().iter_mut().zip(values) {
-            *sum = sum.wrapping_add(value);
+    let for_each = |visit: &mut dyn FnMut(Row)| {
+        for thread in thread::all() {
+            thread.for_each_row(&mut *visit);
         }
     };
-    let marker = |header: &Header| Stack::Marker(header.marker.name().unwrap_or("[lost]"));
-    EMERGENCY.for_each(|header, [_, _, objects, bytes]| {
-        if is_alloc(&header) {
-            add(keys.key(&header, marker(&header)), [0, 0, -objects, -bytes]);
+    heap_of(for_each, &EMERGENCY)
+}
+
+/// The same of any rows.
+///
+/// All frees are read before any allocation, so that nothing is freed that is not allocated. A row that
+/// comes to be meanwhile is newer than this reading.
+fn heap_of(for_each: impl FnOnce(&mut dyn FnMut(Row)), emergency: &Emergency) -> Rows {
+    let is_alloc = |header: &Header| header.source == Source::Alloc;
+    let lost = || {
+        let mut sums = [0; VALUES];
+        emergency.for_each(|header, values| {
+            if is_alloc(&header) {
+                add_to(&mut sums, values);
+            }
+        });
+        sums
+    };
+
+    let mut freed: Vec<(Row, [i64; 2])> = Vec::new();
+    for_each(&mut |row| {
+        if is_alloc(&row.header()) {
+            freed.push((row, row.shared_values()));
         }
     });
-    EMERGENCY.for_each(|header, [objects, bytes, _, _]| {
-        if is_alloc(&header) {
-            add(keys.key(&header, marker(&header)), [objects, bytes, objects, bytes]);
-        }
-    });
-    for (row, [freed_objects, freed_bytes]) in seen {
-        let [objects, bytes, _, _] = row.values();
-        let values = [objects, bytes, objects - freed_objects, bytes - freed_bytes];
-        add(keys.of_row(&row.header(), row), values);
-    }
-    // Whole objects only after the sum: parts of several threads may make one together.
+    let [.., lost_freed_bytes, lost_freed_objects] = lost();
+
     let mut rows = Rows::default();
-    for (key, [objects, bytes, live_objects, live_bytes]) in sums {
-        let values = [whole(objects), bytes, whole(live_objects), live_bytes];
-        self::add(&mut rows, key, values, None);
+    let mut keys = Keys::default();
+    let [objects, bytes, ..] = lost();
+    let key = keys.key(&Header::new(Source::Alloc), Stack::Marker("[lost]"));
+    add(&mut rows, key, [objects, bytes, lost_freed_bytes, lost_freed_objects], None);
+    for (row, [freed_bytes, freed_objects]) in freed {
+        let [objects, bytes, ..] = row.values();
+        let key = keys.of_row(&row.header(), row);
+        add(&mut rows, key, [objects, bytes, freed_bytes, freed_objects], None);
+    }
+    for sums in rows.values_mut() {
+        let [objects, bytes, freed_bytes, freed_objects] = sums.values;
+        // Whole objects only now: parts of several threads may make one together.
+        let whole = |parts: i64| parts / OBJECT;
+        sums.values = [whole(objects), bytes, whole(objects - freed_objects), bytes - freed_bytes];
     }
     rows
+}
+
+fn add_to(sums: &mut [i64; VALUES], values: [i64; VALUES]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum = sum.wrapping_add(value);
+    }
 }
 
 /// Adds to a row; sums that are all zero make none, since a row is found before its first value.
@@ -199,9 +214,7 @@ pub(crate) fn add(rows: &mut Rows, key: Key, values: [i64; VALUES], waits: Optio
         return;
     }
     let sums = rows.entry(key).or_default();
-    for (sum, value) in sums.values.iter_mut().zip(values) {
-        *sum = sum.wrapping_add(value);
-    }
+    add_to(&mut sums.values, values);
     if let Some(waits) = waits {
         let cells = sums.waits.get_or_insert_with(|| Box::new([(0, 0); WAIT_BUCKETS]));
         for (cell, (count, nanoseconds)) in cells.iter_mut().zip(waits) {
@@ -252,7 +265,7 @@ pub(crate) fn threads() -> Rows {
 /// What tallies hold besides their rows.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Held {
-    /// Records, as their weights count them.
+    /// Waits, charges and allocations, as their weights count them.
     pub(crate) records: i64,
     /// Those of them under `[overflow]` and `[lost]`.
     pub(crate) lost: i64,
@@ -261,68 +274,42 @@ pub(crate) struct Held {
 
 /// Returns what all tallies hold.
 pub(crate) fn held() -> Held {
-    let mut held = Held::default();
-    let mut count = |header: &Header, count: i64| {
-        if matches!(header.source, Source::Block | Source::Mutex) {
-            held.records += count;
-            if matches!(header.marker, Marker::Overflow | Marker::Lost) {
-                held.lost += count;
-            }
-        }
-    };
-    let mut bytes = 0;
+    let mut counted = Counted::default();
+    let mut bytes = crate::labels::bytes();
     for thread in thread::all() {
-        thread.for_each_row(|row| count(&row.header(), row.values()[0]));
+        thread.for_each_row(|row| counted.add(&row.header(), row.values()[0]));
         bytes += thread.bytes();
     }
-    EMERGENCY.for_each(|header, values| count(&header, values[0]));
-    held.bytes = bytes + crate::labels::bytes();
-    held
+    EMERGENCY.for_each(|header, values| counted.add(&header, values[0]));
+    let [records, lost] = counted.sums();
+    Held { records, lost, bytes }
+}
+
+/// Records, and those of them whose stack was not kept.
+#[derive(Default)]
+struct Counted {
+    waits: [i64; 2],
+    /// In parts of [`OBJECT`].
+    allocations: [i64; 2],
+}
+
+impl Counted {
+    fn add(&mut self, header: &Header, count: i64) {
+        let [records, lost] = match header.source {
+            Source::Block | Source::Mutex => &mut self.waits,
+            Source::Alloc => &mut self.allocations,
+            Source::Threadcreate | Source::Custom | Source::Cpu => return,
+        };
+        *records += count;
+        if matches!(header.marker, Marker::Overflow | Marker::Lost) {
+            *lost += count;
+        }
+    }
+
+    fn sums(&self) -> [i64; 2] {
+        [0, 1].map(|i| self.waits[i] + self.allocations[i] / OBJECT)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn key(number: u8) -> Key {
-        let stack = Stack::Native(vec![u64::from(number) + 1].leak());
-        Keys::default().key(&Header::new(Source::Block), stack)
-    }
-
-    type Part = Vec<(u8, i32, i32)>;
-
-    fn sum(parts: &[&Part]) -> Rows {
-        let mut rows = Rows::default();
-        for &&(number, count, delay) in parts.iter().copied().flatten().collect::<Vec<_>>().iter() {
-            let waits = [(i64::from(count), i64::from(delay)); WAIT_BUCKETS];
-            add(&mut rows, key(number), [count.into(), delay.into(), 0, 0], Some(waits));
-        }
-        rows
-    }
-
-    proptest! {
-        /// The order of tallies and of their rows does not matter.
-        #[test]
-        fn merging_is_commutative_and_associative(
-            a in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
-            b in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
-            c in proptest::collection::vec((0..6_u8, any::<i32>(), any::<i32>()), 0..20),
-        ) {
-            let expected = sum(&[&a, &b, &c]);
-            prop_assert_eq!(&sum(&[&c, &a, &b]), &expected);
-            prop_assert_eq!(&sum(&[&b, &c, &a]), &expected);
-            let total: i64 = expected.values().map(|sums| sums.values[1]).sum();
-            let parts = [&a, &b, &c].into_iter().flatten();
-            prop_assert_eq!(total, parts.map(|part| i64::from(part.2)).sum::<i64>());
-        }
-    }
-
-    #[test]
-    fn a_row_without_values_is_no_row() {
-        let mut rows = Rows::default();
-        add(&mut rows, key(1), [0; VALUES], None);
-        assert!(rows.is_empty());
-    }
-}
+mod tests;

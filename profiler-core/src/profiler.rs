@@ -41,7 +41,8 @@ pub struct Stats {
     pub started: bool,
     /// Threads known and alive.
     pub threads: usize,
-    /// Waits and charges recorded since the start, as their weights count them.
+    /// Waits, charges and allocations recorded since the start, as their weights count them: a sampled
+    /// one stands for many.
     pub records: u64,
     /// Those of them whose stack was not kept: they stand under `[overflow]` and `[lost]`.
     pub lost: u64,

@@ -19,6 +19,7 @@ pub(crate) type Model = (&'static str, fn());
 pub(crate) const ALL: &[Model] = &[
     ("a reader sees whole rows while the table grows", whole_rows),
     ("a reader sees no more than was added", no_more_than_added),
+    ("what is alive has objects where it has bytes", alive),
     ("one thread gets a block whose owner is gone", one_owner),
     ("a number that comes round again takes no block from another", number_again),
     ("a slot is read whole or not at all", whole_slot),
@@ -74,6 +75,25 @@ fn no_more_than_added() {
     }
     writer.join().expect("no panic");
     assert_eq!(rows(&tally), [(vec![1], [2, 10, 0, 0])]);
+}
+
+fn alive() {
+    let tally = Tally::new(4, Memory::SYSTEM);
+    // SAFETY: nobody else writes the tally.
+    let row = unsafe { tally.find(key(&[1]), false, 100) }.expect("memory");
+    let owner = thread::spawn(move || {
+        row.add([1, 8, 0, 0]);
+        row.add([1, 8, 0, 0]);
+        let other = thread::spawn(move || row.add_shared([8, 1]));
+        row.add_shared([8, 1]);
+        other.join().expect("no panic");
+    });
+    let [freed_bytes, freed_objects] = row.shared_values();
+    let [objects, bytes, _, _] = row.values();
+    let (objects, bytes) = (objects - freed_objects, bytes - freed_bytes);
+    assert!(objects >= 0 && bytes >= 0, "{objects} objects, {bytes} bytes");
+    assert!(objects > 0 || bytes == 0, "{objects} objects, {bytes} bytes");
+    owner.join().expect("no panic");
 }
 
 struct Plain {

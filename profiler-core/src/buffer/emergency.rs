@@ -41,7 +41,7 @@ unsafe impl Sync for Emergency {}
 pub(crate) static EMERGENCY: Emergency = Emergency::new();
 
 impl Emergency {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             slots: [const {
                 Slot {
@@ -65,16 +65,20 @@ impl Emergency {
         for (sum, value) in
             sums.unwrap_or(&self.overflow[header.source as usize]).iter().zip(values)
         {
-            // Release: pairs with the Acquire in `for_each`, for who reads twice.
+            // Release: pairs with the Acquire in `for_each`, as in `Row`.
             sum.fetch_add(value.cast_unsigned(), Ordering::Release);
         }
     }
 
     /// Calls `visit` with every key and its sums.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(Header, [i64; VALUES])) {
-        // Acquire: what was added before what is read here is seen by a later reading.
         let read = |sums: &[AtomicU64; VALUES]| {
-            std::array::from_fn(|i| sums[i].load(Ordering::Acquire).cast_signed())
+            let mut values = [0; VALUES];
+            for (value, sum) in values.iter_mut().zip(sums).rev() {
+                // Acquire: what was added before what is read here is seen by a later reading.
+                *value = sum.load(Ordering::Acquire).cast_signed();
+            }
+            values
         };
         for slot in &self.slots {
             if let Some(words) = slot.words() {

@@ -19,8 +19,9 @@ pub(crate) enum Source {
     Custom,
     /// Values: expiries of CPU timers, nanoseconds of CPU time.
     Cpu,
-    /// Values: objects and bytes allocated, objects and bytes freed; objects in parts of
-    /// [`OBJECT`].
+    /// Values: objects and bytes allocated, bytes and objects freed; objects in parts of [`OBJECT`].
+    /// Since sums are written in their order and read in the reverse one, frees before allocations,
+    /// no reader finds less freed than allocated, nor bytes alive without an object.
     Alloc,
 }
 

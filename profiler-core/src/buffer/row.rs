@@ -100,10 +100,15 @@ impl Row {
         RowKey { header: head.header, frames }
     }
 
+    /// Returns the sums: no later one holds more records than an earlier one.
     pub(crate) fn values(&self) -> [i64; VALUES] {
-        let values = &self.head().values;
-        // Relaxed: each sum stands for itself; no other memory is read because of it.
-        std::array::from_fn(|column| values[column].load(Ordering::Relaxed).cast_signed())
+        let mut values = [0; VALUES];
+        for (value, sum) in values.iter_mut().zip(&self.head().values).rev() {
+            // Acquire: pairs with the Release in `add`: what that record added before is seen by
+            // the loads that follow.
+            *value = sum.load(Ordering::Acquire).cast_signed();
+        }
+        values
     }
 
     fn buckets(&self) -> Option<&'static [Bucket; BUCKETS]> {
@@ -116,54 +121,55 @@ impl Row {
 
     /// Returns count and sum of each bucket, if the row keeps them.
     pub(crate) fn bucket_values(&self) -> Option<[(i64, i64); BUCKETS]> {
-        // Relaxed: as for `values`.
+        // Relaxed: each sum stands for itself; no other memory is read because of it.
         let read = |sum: &AtomicU64| sum.load(Ordering::Relaxed).cast_signed();
         self.buckets().map(|buckets| {
             std::array::from_fn(|i| (read(&buckets[i].count), read(&buckets[i].sum)))
         })
     }
 
-    /// Adds to the sums. Only the writer of the row's tally may call this.
+    /// Adds to the sums, in their order. Only the writer of the row's tally may call this.
     #[inline]
     pub(crate) fn add(&self, values: [i64; VALUES]) {
         for (sum, value) in self.head().values.iter().zip(values) {
             if value != 0 {
-                add(sum, value);
+                // Release: pairs with the Acquire in `values`.
+                add(sum, value, Ordering::Release);
             }
         }
     }
 
-    /// Adds to the last two sums, from any thread.
+    /// Adds to the last two sums, in their order, from any thread.
     ///
     /// A row takes this or has a writer that adds to these sums, not both.
     pub(crate) fn add_shared(&self, values: [i64; 2]) {
         for (sum, value) in self.head().values[VALUES - 2..].iter().zip(values) {
-            // Release: pairs with the Acquire in `shared_values`: what comes before, here the record
-            // of what is taken back, is seen by who sees this.
+            // Release: pairs with the Acquire in `shared_values`: what comes before, the sum before
+            // and the record of what is taken back, is seen by who sees this.
             sum.fetch_add(value.cast_unsigned(), Ordering::Release);
         }
     }
 
     /// Returns the last two sums, such that sums read later hold all that came before these.
     pub(crate) fn shared_values(&self) -> [i64; 2] {
-        let values = &self.head().values;
-        // Acquire: see `add_shared`.
-        [VALUES - 2, VALUES - 1].map(|i| values[i].load(Ordering::Acquire).cast_signed())
+        let [.., first, last] = self.values();
+        [first, last]
     }
 
     /// Adds to one bucket, if the row keeps them. Only the writer may call this.
     pub(crate) fn add_to_bucket(&self, index: usize, count: i64, sum: i64) {
         if let Some(buckets) = self.buckets() {
             let bucket = &buckets[index.min(BUCKETS - 1)];
-            add(&bucket.count, count);
-            add(&bucket.sum, sum);
+            // Relaxed: readers want each sum by itself.
+            add(&bucket.count, count, Ordering::Relaxed);
+            add(&bucket.sum, sum, Ordering::Relaxed);
         }
     }
 }
 
 /// Adds where there is one writer: a load and a store, not a locked instruction.
 #[inline]
-fn add(sum: &AtomicU64, value: i64) {
-    // Relaxed: one writer, and readers want each sum by itself.
-    sum.store(sum.load(Ordering::Relaxed).wrapping_add_signed(value), Ordering::Relaxed);
+fn add(sum: &AtomicU64, value: i64, order: Ordering) {
+    // Relaxed: this thread's own store.
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add_signed(value), order);
 }

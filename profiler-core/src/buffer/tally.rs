@@ -270,6 +270,14 @@ impl std::fmt::Debug for Tally {
     }
 }
 
+/// Returns a new row of a tally of its own, for tests of who reads rows; one thread may add to it.
+#[cfg(test)]
+pub(crate) fn lone_row(header: [u64; super::row::HEADER], frames: &[u64]) -> Row {
+    let tally = Tally::new(4, Memory::SYSTEM);
+    // SAFETY: nobody else has the tally.
+    unsafe { tally.find(RowKey { header, frames }, false, 1) }.expect("memory")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,8 +44,8 @@ impl Sample {
     pub(super) fn count_free(self) {
         let Weight { objects, bytes } = self.weight;
         match self.row {
-            Some(row) => row.add_shared([objects, bytes]),
-            None => EMERGENCY.add(&lost(), [0, 0, objects, bytes]),
+            Some(row) => row.add_shared([bytes, objects]),
+            None => EMERGENCY.add(&lost(), [0, 0, bytes, objects]),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn enter(block: *mut u8, size: usize, rate: u64, shifted: bool) -> bo
 
 /// Records a sample that cannot be found again at its free: as lost, and freed at once.
 pub(super) fn lose(Weight { objects, bytes }: Weight) {
-    EMERGENCY.add(&lost(), [objects, bytes, objects, bytes]);
+    EMERGENCY.add(&lost(), [objects, bytes, bytes, objects]);
 }
 
 /// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask.
