@@ -5,7 +5,7 @@ use crate::sys;
 
 /// Bytes of this process, to tell a leak from what C code holds and from memory that the allocator
 /// keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
     /// What Rust code allocated and freed; nothing if the global allocator is no
@@ -18,7 +18,7 @@ pub struct Memory {
 }
 
 /// Exact sums since the process began. A `realloc` is a free and an allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allocations {
     /// Bytes that were ever allocated.

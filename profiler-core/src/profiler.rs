@@ -234,8 +234,13 @@ fn available(kind: Kind) -> Result<(), Unavailable> {
     }
 }
 
-const NO_ALLOCATOR: &str =
-    "the program's #[global_allocator] is no profiler_core::ProfiledAllocator";
+const NO_ALLOCATOR: &str = "\
+the program's global allocator is no ProfiledAllocator. Add these lines to the program, with the \
+allocator that it has now, if it names one, in the place of std::alloc::System:
+
+#[global_allocator]
+static ALLOCATOR: profiler_core::ProfiledAllocator<std::alloc::System> =
+    profiler_core::ProfiledAllocator::new(std::alloc::System);";
 
 fn rows(kind: Kind) -> Rows {
     match kind {

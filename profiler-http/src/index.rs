@@ -36,12 +36,12 @@ const BESIDE: [Row; 2] = [
     },
 ];
 
-/// Writes the page.
+/// Writes the page; `memory` is the part on memory, in HTML.
 ///
 /// Links are relative, so that it works wherever it is mounted. If the router took its prefix away
 /// (`stripped`) nobody here knows whether the address ended in the slash that relative links need;
 /// a line of script adds it in the browser.
-pub(crate) fn page(kinds: &[(Kind, usize)], stats: &Stats, stripped: bool) -> String {
+pub(crate) fn page(kinds: &[(Kind, usize)], memory: &str, stats: &Stats, stripped: bool) -> String {
     let mut rows: Vec<Row> = kinds
         .iter()
         .map(|&(kind, count)| {
@@ -66,7 +66,9 @@ pub(crate) fn page(kinds: &[(Kind, usize)], stats: &Stats, stripped: bool) -> St
     for row in &rows {
         write_row(&mut page, row);
     }
-    page.push_str(AFTER_TABLE);
+    page.push_str(DUMP);
+    page.push_str(memory);
+    page.push_str(DESCRIPTIONS);
     for Row { name, summary, .. } in &rows {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(page, "<li><b>{}</b> {}</li>", escape_html(name), escape_html(summary));
@@ -110,6 +112,9 @@ const HEAD: &str = r#"<!DOCTYPE html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }
 td, th { padding: .1em 1.5em .1em 0; text-align: left }
 td:first-child, th:first-child { text-align: right; font-variant-numeric: tabular-nums }
+.memory td:nth-child(2), .memory th:nth-child(2) { text-align: right; font-variant-numeric: tabular-nums }
+.memory td:nth-child(-n+2) { white-space: nowrap; vertical-align: top }
+pre { white-space: pre-wrap }
 .stats { opacity: .7 }
 </style>
 "#;
@@ -128,20 +133,27 @@ what comes in that time.</p>
 <tbody>
 ";
 
-const AFTER_TABLE: &str = r#"</tbody>
+const DUMP: &str = r#"</tbody>
 </table>
 <p><a href="goroutine?debug=2">full goroutine stack dump</a></p>
-<h2>Profile Descriptions:</h2>
-<ul>
 "#;
+
+const DESCRIPTIONS: &str = "<h2>Profile Descriptions:</h2>\n<ul>\n";
 
 #[cfg(test)]
 mod tests {
+    use profiler_core::{Allocations, Memory};
+
     use super::*;
+    use crate::memory;
 
     fn sample(stripped: bool) -> String {
         let kinds = [(Kind::Custom("<b>/x y"), 3), (Kind::Block, 2), (Kind::Mutex, 12)];
-        page(&kinds, &Stats::default(), stripped)
+        let mut memory = Memory::default();
+        memory.allocations = Some(Allocations::default());
+        memory.resident_bytes = Some(117_700_000);
+        let memory = memory::section(&memory, None);
+        page(&kinds, &memory, &Stats::default(), stripped)
     }
 
     #[test]

@@ -17,7 +17,13 @@
 //! ```
 //!
 //! Then `go tool pprof -top http://127.0.0.1:6060/debug/pprof/mutex` names who holds the locks that
-//! others wait for, and a browser at `http://127.0.0.1:6060/` shows what else there is.
+//! others wait for, `heap` in its place names what is alive and where it was allocated, and a browser
+//! at `http://127.0.0.1:6060/` shows what else there is.
+//!
+//! `heap` and `allocs` need the program's global allocator to be a
+//! [`ProfiledAllocator`](profiler_core::ProfiledAllocator); without it they answer 501 with the lines
+//! to add. The page in the browser shows what Rust holds beside what is resident, to tell a leak from
+//! the memory of C code and from fragmentation.
 //!
 //! # What it guarantees
 //!
@@ -41,14 +47,15 @@
 //! | path | what it gives |
 //! |---|---|
 //! | (nothing) | a page with everything there is |
-//! | `mutex`, `block`, `goroutine`, `spans`, `threadcreate`, … | every [`Kind`](profiler_core::Kind), and custom profiles by their names |
+//! | `mutex`, `block`, `heap`, `allocs`, `goroutine`, `spans`, `threadcreate`, … | every [`Kind`](profiler_core::Kind), and custom profiles by their names |
 //! | `cmdline` | the command line, arguments separated by NUL |
 //! | `symbol` | names for addresses |
 //!
 //! | parameter | meaning |
 //! |---|---|
 //! | `debug=1` | text for people; `goroutine?debug=2` shows each thread by itself |
-//! | `seconds=N` | what comes in the next N seconds |
+//! | `seconds=N` | what comes in the next N seconds; of `heap` what grew, or shrank |
+//! | `gc=1` | `heap` only: the allocator first gives unused memory back, by [`release_memory`](profiler_core::release_memory) |
 //! | `stack=native`, `logical` | the machine's stack, or the path of profiled functions and spans |
 //! | `labels=span,thread,acquired_at,wait` or `all` | labels that are not shown by default |
 //! | `symbols=dwarf`, `table`, `none` | where names come from |
@@ -85,6 +92,7 @@ mod environment;
 mod error;
 mod index;
 mod job;
+mod memory;
 mod params;
 mod path;
 mod percent;

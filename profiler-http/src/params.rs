@@ -93,6 +93,8 @@ pub(crate) struct Params {
     /// Collect twice, this far apart, and give the difference.
     pub(crate) delta: Option<Duration>,
     pub(crate) debug: i64,
+    /// Have the allocator give memory back first; means something to `heap` only.
+    pub(crate) gc: bool,
     pub(crate) view: View,
 }
 
@@ -109,7 +111,9 @@ impl Params {
             "" => None,
             text => Some(seconds(text, delta, debug)?),
         };
-        Ok(Self { delta: seconds, debug, view: read_view(query, view)? })
+        // Go looks at this only where there is no difference to wait for.
+        let gc = seconds.is_none() && query.integer("gc") > 0;
+        Ok(Self { delta: seconds, debug, gc, view: read_view(query, view)? })
     }
 }
 
@@ -184,6 +188,12 @@ mod tests {
     }
 
     #[track_caller]
+    fn gc(query: &str, expected: bool) {
+        let read = Params::read(Query(query), true, View::default());
+        assert_eq!(read.map(|params| params.gc), Ok(expected), "{query}");
+    }
+
+    #[track_caller]
     fn view(query: &str, expected: Result<View, &str>) {
         let read = Params::read(Query(query), true, View::default());
         assert_eq!(read.map(|params| params.view), expected.map_err(str::to_owned), "{query}");
@@ -235,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_given_back_for_a_number_above_zero_and_no_difference() {
+        gc("", false);
+        gc("gc=1", true);
+        gc("gc=2&debug=1", true);
+        gc("gc=1&gc=0", true);
+        gc("gc=99999999999999999999", true);
+        gc("gc=1&seconds=", true);
+        gc("gc=1&seconds=2", false);
+        gc("gc=", false);
+        gc("gc=0&gc=1", false);
+        gc("gc=-1", false);
+        gc("gc=yes", false);
+        gc("gc=1.5", false);
+        gc("GC=1", false);
+    }
+
+    #[test]
     fn a_profile_without_differences_says_so_before_it_looks_at_debug() {
         let read = |query| Params::read(Query(query), false, View::default()).unwrap_err();
         assert_eq!(
@@ -270,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_never_panics(query in "([a-z&=%;+,0-9]|seconds|debug|labels|stack|.){0,60}") {
+        fn reading_never_panics(query in "([a-z&=%;+,0-9]|seconds|debug|gc|labels|stack|.){0,60}") {
             let _ = Params::read(Query(&query), true, View::default());
         }
     }

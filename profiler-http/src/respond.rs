@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use profiler_core::{Capture, Kind, Profile, Read, Unavailable, View};
+use profiler_core::{Capture, Kind, Profile, Read, TextForm, Unavailable, View};
 
 use crate::bound::{Bound, Place};
 use crate::params::{CaptureParams, Params, Query};
 use crate::path::{Resource, Route};
 use crate::response::{Content, Response, add_comments, attachment, error, ok};
-use crate::{index, symbol};
+use crate::{index, memory, symbol};
 
 /// How many requests may collect at one time, in the whole process. Each may hold a profile or two
 /// in memory; scrapers ask for five kinds, and people want to look as well.
@@ -71,7 +71,16 @@ fn answer(request: &Request, collections: &Bound, pause: &dyn Pause) -> Response
 fn page(stripped: bool) -> String {
     let kinds: Vec<_> =
         profiler_core::kinds().into_iter().map(|kind| (kind, profiler_core::count(kind))).collect();
-    index::page(&kinds, &profiler_core::stats(), stripped)
+    let memory = profiler_core::memory();
+    // Without the allocator this is said at once, and nothing is collected.
+    let unavailable = memory
+        .allocations
+        .is_none()
+        .then(|| profiler_core::snapshot(Kind::Heap).err())
+        .flatten()
+        .map(|unavailable| unavailable.to_string());
+    let memory = memory::section(&memory, unavailable.as_deref());
+    index::page(&kinds, &memory, &profiler_core::stats(), stripped)
 }
 
 fn command_line() -> Vec<u8> {
@@ -100,10 +109,11 @@ fn profile(
         .find(|kind| kind.name() == name)
         .ok_or_else(|| error(StatusCode::NOT_FOUND, "Unknown profile"))?;
     let view = profiler_core::default_view();
-    if kind.description().read == Read::Interval {
+    let description = kind.description();
+    if description.read == Read::Interval {
         return capture(kind, query, view, collections, pause);
     }
-    let Params { delta, debug, view } = Params::read(query, kind.description().delta, view)
+    let Params { delta, debug, gc, view } = Params::read(query, description.delta, view)
         .map_err(|message| error(StatusCode::BAD_REQUEST, &message))?;
 
     let _place = collecting(collections)?;
@@ -115,12 +125,15 @@ fn profile(
         return written(|body| profiler_core::write_threads(body))
             .map(|body| ok(Content::Text, body));
     }
+    if gc && kind == Kind::Heap {
+        profiler_core::release_memory();
+    }
     let profile = collect(kind, view)?;
     match debug {
         0 => Ok(attachment(name, binary(&profile)?)),
-        1.. => written(|body| profile.write_text(body)).map(|body| ok(Content::Text, body)),
         // Odd, but what Go does: the binary form, said to be text.
-        _ => Ok(ok(Content::Text, binary(&profile)?)),
+        ..0 if description.text != TextForm::Heap => Ok(ok(Content::Text, binary(&profile)?)),
+        _ => written(|body| profile.write_text(body)).map(|body| ok(Content::Text, body)),
     }
 }
 

@@ -39,6 +39,35 @@ fn the_index_is_a_page_with_every_profile() {
     }
 }
 
+/// What a program lacks that has another global allocator, as this one has.
+const LINES: &str = "
+#[global_allocator]
+static ALLOCATOR: profiler_core::ProfiledAllocator<std::alloc::System> =
+    profiler_core::ProfiledAllocator::new(std::alloc::System);
+";
+
+#[test]
+fn without_the_allocator_the_heap_says_which_lines_to_add() {
+    for target in ["heap", "allocs", "heap?debug=1", "heap?gc=1", "heap?seconds=1"] {
+        let answer = check(&format!("GET /debug/pprof/{target}"), 501);
+        assert_eq!(header(&answer, "X-Go-Pprof"), "1", "{target}");
+        assert_eq!(header(&answer, "Content-Type"), "text/plain; charset=utf-8", "{target}");
+        assert_eq!(header(&answer, "Content-Disposition"), "", "{target}");
+        let name = target.split('?').next().unwrap();
+        assert!(body(&answer).starts_with(&format!("profile {name} is not available: ")));
+        assert!(body(&answer).ends_with(LINES), "{target}: {answer}");
+    }
+}
+
+#[test]
+fn without_the_allocator_the_index_shows_what_is_resident_and_which_lines_to_add() {
+    let page = check("GET /debug/pprof/", 200).replace("&lt;", "<").replace("&gt;", ">");
+    let lines = page.split("<pre>").nth(1).and_then(|rest| rest.split("</pre>").next());
+    assert!(lines.is_some_and(|lines| lines.ends_with(LINES.trim_end())), "{page}");
+    assert!(page.contains("<td>resident: ") && page.contains("<td>peak: "), "{page}");
+    assert!(!page.contains("<td>live: ") && !page.contains("is a leak"), "{page}");
+}
+
 #[test]
 fn the_command_line_comes_with_nul_between_its_arguments() {
     let answer = check("GET /debug/pprof/cmdline", 200);
@@ -52,8 +81,15 @@ fn head_gives_the_headers_of_get() {
         let get = ask(address(), &format!("GET {path}"));
         let head = check(&format!("HEAD {path}"), status(&get));
         assert_eq!(body(&head), "");
-        for name in ["Content-Type", "Content-Length", "X-Go-Pprof"] {
+        for name in ["Content-Type", "X-Go-Pprof"] {
             assert_eq!(header(&head, name), header(&get, name), "{name} of {path}");
+        }
+        let lengths = [&head, &get].map(|answer| header(answer, "Content-Length"));
+        if path.ends_with('/') {
+            // The page has numbers that change from one look to the next.
+            assert!(!lengths.contains(&"") && !lengths.contains(&"0"), "{lengths:?}");
+        } else {
+            assert_eq!(lengths[0], lengths[1], "{path}");
         }
     }
 }

@@ -1,9 +1,19 @@
+use std::alloc::System;
 use std::cell::Cell;
 
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use profiler_core::{Config, CustomProfile};
+use profiler_core::{Config, CustomProfile, ProfiledAllocator};
 
 use super::*;
+
+#[global_allocator]
+static ALLOCATOR: ProfiledAllocator<System> =
+    ProfiledAllocator::with_release(System, || RELEASED.set(RELEASED.get() + 1));
+
+thread_local! {
+    /// How often this thread had the allocator give memory back.
+    static RELEASED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// Waits no time, or finds the client gone.
 struct Fake {
@@ -89,8 +99,9 @@ fn every_profile_comes_in_the_binary_form_and_as_text() {
         assert!(is_gzip(&success(name, BINARY, Some(&disposition))), "{name}");
         assert!(!is_gzip(&success(&format!("{name}?debug=1"), TEXT, None)), "{name}");
         assert!(!is_gzip(&success(&format!("{name}?debug=3"), TEXT, None)), "{name}");
-        // Odd, but what Go does.
-        assert!(is_gzip(&success(&format!("{name}?debug=-1"), TEXT, None)), "{name}");
+        // Odd, but what Go does: the heap is text, the others are the binary form said to be text.
+        let below_zero = success(&format!("{name}?debug=-1"), TEXT, None);
+        assert_eq!(is_gzip(&below_zero), !["allocs", "heap"].contains(&name), "{name}");
     }
 }
 
@@ -142,6 +153,23 @@ fn cpu_time_is_captured_for_as_long_as_it_is_asked_to() {
 }
 
 #[test]
+fn memory_is_given_back_before_the_heap_is_read_and_nothing_else() {
+    let releases = |target: &str| {
+        let before = RELEASED.get();
+        assert_eq!(get(target).status(), StatusCode::OK, "{target}");
+        RELEASED.get() - before
+    };
+    assert_eq!(releases("heap?gc=1"), 1);
+    assert_eq!(releases("heap?gc=2&debug=1"), 1);
+    for target in ["heap", "heap?gc=0", "heap?gc=x", "heap?gc=1&seconds=1"] {
+        assert_eq!(releases(target), 0, "{target}");
+    }
+    for name in profiler_core::kinds().iter().map(|kind| kind.name()).filter(|it| *it != "heap") {
+        assert_eq!(releases(&format!("{name}?gc=1")), 0, "{name}");
+    }
+}
+
+#[test]
 fn threads_are_told_one_by_one_with_debug_2() {
     success("goroutine?debug=2", TEXT, None);
 }
@@ -150,6 +178,7 @@ fn threads_are_told_one_by_one_with_debug_2() {
 fn the_small_endpoints_answer() {
     let index = success("", "text/html; charset=utf-8", None);
     assert!(String::from_utf8_lossy(index.body()).contains("Types of profiles available:"));
+    assert!(String::from_utf8_lossy(index.body()).contains("<td>live: what Rust allocated"));
     let cmdline = success("cmdline", TEXT, None);
     let first = std::env::args_os().next().unwrap().into_encoded_bytes();
     assert!(cmdline.body().starts_with(&first));
