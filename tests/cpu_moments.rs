@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
-use profiler_core::{Capture, Config, Kind, Profile, ProfiledAllocator, Rates, snapshot};
+use profiler_core::{
+    Capture, Config, Kind, Profile, ProfiledAllocator, Rates, Symbols, View, snapshot_with,
+};
 use profiler_tests::clock::thread_cpu;
 
 #[global_allocator]
@@ -31,6 +33,11 @@ fn turn() -> MutexGuard<'static, ()> {
 
 fn fastest() -> Capture {
     Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux has timers")
+}
+
+/// Without names, whose look-up takes seconds without optimisation.
+fn finish_unnamed(capture: Capture) -> Profile {
+    capture.finish_with(View::default().symbols(Symbols::None))
 }
 
 /// Calls `body` until the thread has used so much more CPU time, in nanoseconds.
@@ -71,7 +78,8 @@ fn samples_and_every_allocation_at_once() {
     let capture = fastest();
     let threads = [(); 3].map(|()| thread::spawn(allocate));
     while threads.iter().any(|thread| !thread.is_finished()) {
-        black_box(snapshot(Kind::Heap).expect("it is available"));
+        let view = View::default().symbols(Symbols::None);
+        black_box(snapshot_with(Kind::Heap, view).expect("it is available"));
     }
     for thread in threads {
         thread.join().expect("no panic");
@@ -161,7 +169,7 @@ fn a_child_lives_and_profiles_itself() {
             for_cpu_time(20 * MILLISECOND, || {
                 black_box(vec![0_u8; 100]);
             });
-            let sampled = own.finish().totals()[1];
+            let sampled = finish_unnamed(own).totals()[1];
             // SAFETY: ends the child.
             unsafe { libc::_exit(if sampled > 0 { 0 } else { 3 }) };
         }
@@ -170,7 +178,7 @@ fn a_child_lives_and_profiles_itself() {
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
     }
-    is_whole(&capture.finish());
+    is_whole(&finish_unnamed(capture));
 }
 
 #[test]
@@ -208,7 +216,7 @@ fn signals_of_others_go_where_they_went() {
     unsafe { libc::raise(libc::SIGPROF) };
     for_cpu_time(20 * MILLISECOND, || ());
     assert_eq!(STRUCK.load(Ordering::Relaxed), 1);
-    is_whole(&capture.finish());
+    is_whole(&finish_unnamed(capture));
 }
 
 #[test]
@@ -232,5 +240,5 @@ fn libraries_come_and_go_under_fire() {
         });
         done.store(true, Ordering::Relaxed);
     });
-    is_whole(&capture.finish());
+    is_whole(&finish_unnamed(capture));
 }

@@ -1,11 +1,12 @@
 //! One table of requests, put to Go's `net/http/pprof` and to us: status, headers and the bodies of
 //! errors must be the same, because tools and scrapers were written against Go's.
 
+use std::alloc::System;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::thread;
 
-use profiler_core::CustomProfile;
+use profiler_core::{CustomProfile, ProfiledAllocator};
 use profiler_tests::oracle::Oracle;
 use profiler_tests::server::{Request, Response};
 
@@ -115,6 +116,17 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/symbol?0x1", Whole),
     ("GET", "/debug/pprof/symbol?0x0+zero+0xg++", Whole),
     ("GET", "/debug/pprof/symbol?debug=1", Whole),
+    // The heap.
+    ("GET", "/debug/pprof/allocs", Head),
+    ("GET", "/debug/pprof/allocs?debug=1", Head),
+    ("GET", "/debug/pprof/allocs?seconds=1", Head),
+    ("GET", "/debug/pprof/heap", Head),
+    ("GET", "/debug/pprof/heap?debug=1", Head),
+    ("GET", "/debug/pprof/heap?debug=-1", Head),
+    ("GET", "/debug/pprof/heap?gc=1", Head),
+    ("GET", "/debug/pprof/heap?gc=x", Head),
+    ("GET", "/debug/pprof/heap?gc=1&seconds=1", Head),
+    ("GET", "/debug/pprof/heap?seconds=1&debug=1", Whole),
     // CPU time, which every request collects for a while.
     ("GET", "/debug/pprof/profile?seconds=1", Head),
     ("HEAD", "/debug/pprof/profile?seconds=1&debug=1", Head),
@@ -130,9 +142,7 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("POST", "/debug/pprof/symbol", Not(200, "go tool pprof gives up when a server refuses this")),
     ("PUT", "/debug/pprof/symbol", Not(405, "Allow names POST too")),
     // What Go has and we do not have yet.
-    ("GET", "/debug/pprof/allocs", Not(404, "no source yet")),
     ("GET", "/debug/pprof/goroutineleak", Not(404, "no source yet")),
-    ("GET", "/debug/pprof/heap", Not(404, "no source yet")),
     ("GET", "/debug/pprof/trace?seconds=1", Not(404, "no source yet")),
 ];
 
@@ -148,6 +158,9 @@ const HEADERS: &[&str] = &[
     "X-Content-Type-Options",
     "X-Go-Pprof",
 ];
+
+#[global_allocator]
+static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
 
 static ORACLE: LazyLock<Oracle> = LazyLock::new(Oracle::start);
 static THINGS: CustomProfile = CustomProfile::new("my/custom.things");
