@@ -88,6 +88,10 @@ impl Block for Counters {
     }
 }
 
+/// The count of allocated bytes at which a sample is due; 0 if that is still to be drawn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due(u64);
+
 /// Bytes and objects, allocated and freed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -129,22 +133,39 @@ impl Counters {
         if watched != 0 {
             self.watched.store(watched, Ordering::Relaxed);
         }
-        // Any odd multiplier spreads the seeds; the generator never leaves zero.
-        self.random.set(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        self.seed(seed);
         self.next_sample.store(0, Ordering::Relaxed);
     }
 
-    /// Counts an allocation, and returns true, unless a sample is due. Owner only.
+    /// Seeds the generator of random numbers: seeds that differ in any bit give sequences that have
+    /// nothing in common. Owner only.
+    pub(crate) fn seed(&self, seed: u64) {
+        // The finalizer of splitmix64; the generator never leaves zero.
+        let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        self.random.set((x ^ x >> 31) | 1);
+    }
+
+    /// Counts an allocation unless a sample is due, for [`Counters::decide`]. Owner only.
     #[inline]
-    pub(crate) fn allocate(&self, size: usize) -> bool {
+    pub(crate) fn allocate(&self, size: usize) -> Result<(), Due> {
         // Relaxed, here and below: sums, of which this thread is the one writer.
         let bytes = self.allocated_bytes.load(Ordering::Relaxed).wrapping_add(size as u64);
-        if bytes >= self.next_sample.load(Ordering::Relaxed) {
-            return false;
+        let due = self.due();
+        if bytes >= due.0 {
+            return Err(due);
         }
         self.allocated_bytes.store(bytes, Ordering::Relaxed);
         bump(&self.allocated_objects, 1);
-        true
+        Ok(())
+    }
+
+    /// Returns when the next sample is due.
+    #[inline]
+    pub(crate) fn due(&self) -> Due {
+        // Relaxed: whoever changes it meanwhile is heard at the next allocation.
+        Due(self.next_sample.load(Ordering::Relaxed))
     }
 
     /// Counts an allocation whatever is due. Owner only.
@@ -202,22 +223,26 @@ impl Counters {
     }
 
     /// Decides whether an allocation of that size, not counted yet, is sampled, and returns the rate
-    /// by which it is. `gap` draws the distance to the next sample by a rate and a random number.
-    /// Owner only.
+    /// by which it is. `due` is what the allocation found when it began; `gap` draws the distance to the
+    /// next sample by a rate and a random number. Owner only.
+    ///
+    /// What was drawn when the allocation began decides, though the rate may change meanwhile: to draw
+    /// again because a sample is due would lose samples.
     pub(crate) fn decide(
         &self,
+        due: Due,
         size: usize,
         sampling: &Sampling,
         gap: impl Fn(u64, u64) -> u64,
     ) -> Option<u64> {
         let before = self.allocated_bytes.load(Ordering::Relaxed);
-        let next = self.next_sample.load(Ordering::Relaxed);
-        if next == 0 || self.rate.get() != sampling.rate() {
-            self.draw(before, sampling, &gap);
-        }
+        let next = match (self.due().0, due.0) {
+            (0, 0) => self.draw(before, sampling, &gap),
+            (0, drawn) | (drawn, _) => drawn,
+        };
         let after = before.wrapping_add(size as u64);
         let rate = self.rate.get();
-        if rate == 0 || after < self.next_sample.load(Ordering::Relaxed) {
+        if rate == 0 || after < next {
             return None;
         }
         self.draw(after, sampling, &gap);
@@ -230,7 +255,7 @@ impl Counters {
         self.next_sample.store(0, Ordering::Relaxed);
     }
 
-    fn draw(&self, from: u64, sampling: &Sampling, gap: impl Fn(u64, u64) -> u64) {
+    fn draw(&self, from: u64, sampling: &Sampling, gap: impl Fn(u64, u64) -> u64) -> u64 {
         loop {
             let rate = sampling.rate();
             let next =
@@ -239,7 +264,7 @@ impl Counters {
             // SeqCst: see `Sampling::rate`.
             self.next_sample.store(next, Ordering::SeqCst);
             if sampling.rate() == rate {
-                return;
+                return next;
             }
         }
     }
@@ -287,3 +312,6 @@ impl std::fmt::Debug for Counters {
         totals.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

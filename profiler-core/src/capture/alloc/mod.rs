@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 pub(crate) use self::live::bytes;
 use self::live::{Sample, enter};
-use crate::buffer::counters::Totals;
+use crate::buffer::counters::{Due, Totals};
 use crate::buffer::live_set::Held;
 use crate::capture::{self, rates};
 
@@ -118,9 +118,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let counters = thread::current();
-        if !counters.allocate(layout.size()) {
+        if let Err(due) = counters.allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc) };
+            return unsafe { self.alloc_slow(layout, A::alloc, due) };
         }
         // SAFETY: given by the caller.
         let block = unsafe { self.inner.alloc(layout) };
@@ -133,9 +133,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let counters = thread::current();
-        if !counters.allocate(layout.size()) {
+        if let Err(due) = counters.allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc_zeroed) };
+            return unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) };
         }
         // SAFETY: given by the caller.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
@@ -160,9 +160,11 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let counters = thread::current();
         let bits = bits(block, layout.align(), layout.size() | size);
-        if counters.is_watched(bits) || !counters.allocate(size) {
+        let counted =
+            if counters.is_watched(bits) { Err(counters.due()) } else { counters.allocate(size) };
+        if let Err(due) = counted {
             // SAFETY: given by the caller.
-            return unsafe { self.realloc_slow(block, layout, size) };
+            return unsafe { self.realloc_slow(block, layout, size, due) };
         }
         // SAFETY: not sampled, so it is the inner allocator's with this layout.
         let moved = unsafe { self.inner.realloc(block, layout, size) };
@@ -184,8 +186,8 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     /// That of [`GlobalAlloc::alloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn alloc_slow(&self, layout: Layout, ask: Ask<A>) -> *mut u8 {
-        let rate = self.decide(layout.size());
+    unsafe fn alloc_slow(&self, layout: Layout, ask: Ask<A>, due: Due) -> *mut u8 {
+        let rate = self.decide(due, layout.size());
         // SAFETY: given by the caller.
         let block = unsafe { self.alloc_decided(layout, ask, rate) };
         count(block, Some(layout.size()), None);
@@ -193,13 +195,13 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     }
 
     /// Decides whether an allocation is sampled, and returns the rate by which it is.
-    fn decide(&self, size: usize) -> Option<u64> {
+    fn decide(&self, due: Due, size: usize) -> Option<u64> {
         let counters = thread::joined()?;
         if let Some(release) = self.release {
             // Relaxed: a function, which is there from the start.
             RELEASE.store(release as *mut (), Ordering::Relaxed);
         }
-        counters.decide(size, &thread::SAMPLING, sampler::gap)
+        counters.decide(due, size, &thread::SAMPLING, sampler::gap)
     }
 
     /// Allocates, sampled if there is a rate; counts nothing.
@@ -285,10 +287,16 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     /// That of [`GlobalAlloc::realloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn realloc_slow(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn realloc_slow(
+        &self,
+        block: *mut u8,
+        layout: Layout,
+        size: usize,
+        due: Due,
+    ) -> *mut u8 {
         // SAFETY: the caller sees to it that the new size with this alignment is a layout.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        let rate = self.decide(size);
+        let rate = self.decide(due, size);
         let held = live::hold(block);
         let was_shifted = held.as_ref().is_some_and(|held| Sample::of(held).shifted);
         let is_in_place = !was_shifted && (rate.is_none() || !is_shifted(new));

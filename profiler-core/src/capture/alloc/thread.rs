@@ -28,7 +28,7 @@ static THREADS: Registry<Counters> = Registry::new(
     AtomicPtr::new(ptr::null_mut()),
     AtomicU64::new(0),
 );
-/// Threads that ever counted; seeds the generators.
+/// Threads that ever counted.
 static JOINED: AtomicU64 = AtomicU64::new(0);
 
 pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0), AtomicU64::new(0));
@@ -66,12 +66,23 @@ fn join() -> Option<&'static Counters> {
     };
     // Relaxed: unique by the addition.
     let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
-    counters.begin(&SAMPLING, number);
+    counters.begin(&SAMPLING, seed(owner));
     CURRENT.set(counters);
     if number == 1 {
-        sys::on_fork_child(|| current().rename(sys::thread_id()));
+        sys::on_fork_child(|| {
+            let thread = sys::thread_id();
+            current().rename(thread);
+            current().seed(seed(thread));
+        });
     }
     Some(counters)
+}
+
+/// Returns a seed that no other thread has, nor one of another process: if they drew alike, what they
+/// estimate together would be as far off as each of them.
+fn seed(thread: u32) -> u64 {
+    let place = (&raw const THREADS).addr() as u64;
+    sys::monotonic_nanoseconds() ^ place << 16 ^ u64::from(thread).rotate_right(22)
 }
 
 fn make(owner: u32) -> Option<NonNull<Counters>> {
