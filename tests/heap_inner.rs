@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
+use mimalloc::MiMalloc;
 use profiler_core::{Config, Kind, ProfiledAllocator, Rates, set_rates, snapshot};
 use profiler_tests::habits::{Bump, Narrow, Paged, Reusing, Tight};
 use profiler_tests::inner::{Book, Checked};
@@ -42,6 +43,7 @@ macro_rules! check {
 check!(no_address_is_aligned_better_than_asked, Tight, Tight);
 check!(every_block_begins_at_a_page, Paged, Paged);
 check!(blocks_that_are_freed_are_used_again_at_once, Reusing, Reusing::new());
+check!(mimalloc_inside, MiMalloc, MiMalloc);
 check!(blocks_are_cut_from_one_piece, Bump, Bump::new());
 
 /// What happens on another thread once a block is back and before the one who gave it goes on.

@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
 
 use profiler_core::{Config, ProfiledAllocator, Rates, set_rates};
 use profiler_tests::inner::{Book, Call, Checked};
@@ -207,4 +208,60 @@ fn failures_bias_nothing() {
     let said = format!("{objects} objects of {ROUNDS}, allowed 6 × {deviation}");
     assert!((objects as f64 - ROUNDS as f64).abs() < 6.0 * deviation, "{said}");
     assert!((bytes as f64 / SIZE as f64 - ROUNDS as f64).abs() < 6.0 * deviation, "{said}");
+}
+
+/// A block on its way to another thread.
+struct Sent(*mut u8, Layout);
+
+// SAFETY: it is the receiver's alone.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    fn free(self) {
+        // SAFETY: allocated with this layout, and not used any more.
+        unsafe { HEAP.dealloc(self.0, self.1) };
+    }
+}
+
+/// Threads that allocate and end, and others that do nothing but free: their first call is a free.
+#[test]
+fn threads_that_end_and_threads_that_only_free_are_counted() {
+    const THREADS: usize = 20;
+    const BLOCKS: usize = 200;
+
+    let _turn = turn();
+    for rate in [1, 0, 512] {
+        set_rates(Rates::ALL.heap_bytes(rate));
+        let (heap, memory) = (heap_sums(), memory_sums());
+        let layouts = |seed: usize| layout(1 + (seed * 7919) % (2 * LARGE), 1 << (seed % 7));
+        let mut bytes = 0;
+        let mut sent = Vec::new();
+        for thread in 0..THREADS {
+            bytes += (0..BLOCKS).map(|block| layouts(thread + block).size() as i64).sum::<i64>();
+            let allocate = move |block| {
+                let layout = layouts(thread + block);
+                // SAFETY: the layout is not of size zero.
+                Sent(unsafe { HEAP.alloc(layout) }, layout)
+            };
+            let blocks = move || (0..BLOCKS).map(allocate).collect::<Vec<_>>();
+            sent.push(thread::spawn(blocks).join().expect("no panic"));
+        }
+        let objects = (THREADS * BLOCKS) as i64;
+        let expected = [objects, bytes, objects, bytes];
+        assert_eq!(grown(memory, memory_sums()), expected, "at rate {rate}");
+        match rate {
+            0 => assert_eq!(grown(heap, heap_sums()), [0; 4]),
+            1 => assert_eq!(grown(heap, heap_sums()), expected),
+            _ => assert!(grown(heap, heap_sums()).iter().all(|sum| *sum > 0)),
+        }
+        thread::scope(|scope| {
+            for blocks in sent {
+                scope.spawn(|| blocks.into_iter().for_each(Sent::free));
+            }
+        });
+        assert_eq!(grown(memory, memory_sums()), [objects, bytes, 0, 0], "at rate {rate}");
+        assert_eq!(grown(heap, heap_sums())[2..], [0, 0], "at rate {rate}");
+    }
+    BOOK.check();
+    BOOK.take_calls();
 }

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod collections;
 pub mod go;
 pub mod habits;
 pub mod inner;
