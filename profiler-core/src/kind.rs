@@ -41,7 +41,7 @@ pub struct ValueType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Read {
-    /// The sum of everything since the profiler started; never goes down.
+    /// The sum of everything since the profiler started. Only what is in use of the heap goes down.
     Cumulative,
     /// What is there at the moment of reading.
     Live,
@@ -269,8 +269,9 @@ impl Kind {
         named.unwrap_or(values.len() - 1)
     }
 
-    /// Returns what the period counts; the period itself is 1, for `heap` and `allocs`
-    /// [`Rates::heap_bytes`](crate::Rates::heap_bytes).
+    /// Returns what the period counts; the period itself is 1, for `profile` the time between two
+    /// samples, for `heap` and `allocs` [`Rates::heap_bytes`](crate::Rates::heap_bytes) when they were
+    /// read.
     #[must_use]
     pub const fn period_type(self) -> ValueType {
         match self {
@@ -316,5 +317,14 @@ mod tests {
         let kind = Kind::Custom("connections");
         assert_eq!(kind.name(), "connections");
         assert_eq!(kind.values(), [values("connections", "count")]);
+    }
+
+    #[test]
+    fn heap_shows_what_is_in_use_and_allocs_what_was_allocated() {
+        assert_eq!(Kind::Heap.values(), Kind::Allocs.values());
+        let first = |kind: Kind| kind.values()[kind.default_column()].name;
+        assert_eq!((first(Kind::Heap), first(Kind::Allocs)), ("inuse_space", "alloc_space"));
+        // Readers take the last column where none is named.
+        assert_eq!(Kind::Heap.default_column(), 3);
     }
 }

@@ -12,6 +12,7 @@ use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
 use crate::live::threads;
+use crate::memory::memory;
 use crate::merge::{self, Key, Rows};
 use crate::per_process::{self, PerProcess};
 use crate::profile::{self, Profile, Reading, Resolver};
@@ -196,10 +197,12 @@ pub fn snapshot(kind: Kind) -> Result<Profile, Unavailable> {
 pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     available(kind)?;
     let period = match kind {
-        Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX).max(1),
+        Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX),
         _ => 1,
     };
-    Ok(build(kind, view, period, SystemTime::now(), &rows(kind)))
+    // First, so that what the reading allocates is not in it.
+    let memory = matches!(kind, Kind::Allocs | Kind::Heap).then(memory);
+    Ok(build(kind, view, period, SystemTime::now(), &rows(kind)).with_memory(memory))
 }
 
 /// Makes a profile of rows that were read.

@@ -27,7 +27,8 @@ pub(crate) fn check_valid(profile: &Profile) -> Result<(), String> {
     for value in &profile.sample_type {
         rule(types.insert(value.r#type), "types differ")?;
     }
-    rule(profile.period_type.is_some() && profile.period != 0, "there is a period")?;
+    // Go's is 0 too for a heap of which nothing is sampled.
+    rule(profile.period_type.is_some() && profile.period >= 0, "there is a period")?;
     rule(profile.time_nanos > 0, "the time is known")?;
     rule(profile.duration_nanos >= 0, "the duration is not negative")?;
     text(profile.default_sample_type)?;

@@ -10,6 +10,7 @@ use super::pprof::encode;
 use super::proto;
 use crate::config::{LabelView, StackView, Symbols, View};
 use crate::kind::Kind;
+use crate::memory::{Allocations, Memory};
 use crate::merge::{Key, Rows, Stack, Sums, VALUES};
 use crate::profile::{
     Cut, Found, Function, LabelValue, Line, Mapping, Profile, Reading, Resolved, build_with,
@@ -70,6 +71,18 @@ pub(crate) fn allocated(objects: i64, bytes: i64, live_objects: i64, live_bytes:
     Sums { values: [objects, bytes, live_objects, live_bytes], waits: None }
 }
 
+/// What a process held.
+pub(crate) const MEMORY: Memory = Memory {
+    allocations: Some(Allocations {
+        allocated_bytes: 5000,
+        allocated_objects: 50,
+        freed_bytes: 2000,
+        freed_objects: 30,
+    }),
+    resident_bytes: Some(1 << 20),
+    peak_resident_bytes: Some(2 << 20),
+};
+
 /// Builds a profile and checks that every reader would take it. `names` gives the names at an
 /// address, innermost first, with bars between; an address that is not listed has none.
 pub(crate) fn profile(reading: Reading, rows: &Rows, names: &[(u64, &str)]) -> Profile {
@@ -110,6 +123,7 @@ pub(crate) fn text(profile: &Profile) -> Vec<String> {
             .labels()
             .map(|(key, value)| match value {
                 LabelValue::Text(text) => format!(" {key}={text}"),
+                LabelValue::Number(number, "") => format!(" {key}={number}"),
                 LabelValue::Number(number, unit) => format!(" {key}={number} {unit}"),
             })
             .collect();

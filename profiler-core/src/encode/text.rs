@@ -7,10 +7,14 @@
 use std::io::{self, BufWriter, Write};
 
 use crate::kind::{Kind, TextForm};
-use crate::profile::{Label, Line, Location, Profile, Row, Value};
+use crate::memory::Memory;
+use crate::profile::{Label, Line, Location, Profile, Row};
 
 impl Profile {
     /// Writes the legacy text form, as `debug=1` gives it.
+    ///
+    /// Of a difference it is for people: tools take no negative total for a profile of the heap. Give
+    /// them the binary form ([`Profile::write_to`]).
     ///
     /// # Errors
     ///
@@ -82,6 +86,30 @@ fn heap(profile: &Profile, writer: &mut impl Write) -> io::Result<()> {
         labels(profile, row, writer)?;
         writeln!(writer)?;
     }
+    profile.memory().map_or(Ok(()), |memory| memory_statistics(memory, writer))
+}
+
+/// Writes what the process held when the profile was read, for people, under those of Go's names whose
+/// meaning is the same. What is not known is left out.
+fn memory_statistics(memory: &Memory, writer: &mut impl Write) -> io::Result<()> {
+    let rust = memory.allocations;
+    let live_bytes = rust.map(|rust| rust.live_bytes());
+    let figures = [
+        ("Alloc", live_bytes),
+        ("TotalAlloc", rust.map(|rust| rust.allocated_bytes)),
+        ("Sys", memory.resident_bytes),
+        ("Mallocs", rust.map(|rust| rust.allocated_objects)),
+        ("Frees", rust.map(|rust| rust.freed_objects)),
+        ("HeapAlloc", live_bytes),
+        ("HeapObjects", rust.map(|rust| rust.live_objects())),
+        ("MaxRSS", memory.peak_resident_bytes),
+    ];
+    writeln!(writer, "\n# runtime.MemStats")?;
+    for (name, figure) in figures {
+        if let Some(figure) = figure {
+            writeln!(writer, "# {name} = {figure}")?;
+        }
+    }
     Ok(())
 }
 
@@ -110,12 +138,7 @@ fn labels(profile: &Profile, row: &Row, writer: &mut impl Write) -> io::Result<(
     write!(writer, "# labels: {{")?;
     for (position, Label { key, value }) in labels.iter().enumerate() {
         let comma = if position == 0 { "" } else { ", " };
-        match value {
-            Value::Text(text) => write!(writer, "{comma}{}:{}", quoted(key), quoted(text))?,
-            Value::Number(number, unit) => {
-                write!(writer, "{comma}{}:\"{number} {unit}\"", quoted(key))?;
-            }
-        }
+        write!(writer, "{comma}{}:{}", quoted(key), quoted(&value.to_string()))?;
     }
     writeln!(writer, "}}")
 }
@@ -172,7 +195,9 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::LabelView;
-    use crate::encode::testing::{NATIVE, START, key, labelled, native, profile, reading, sums};
+    use crate::encode::testing::{
+        MEMORY, NATIVE, START, allocated, key, labelled, native, profile, reading, sums,
+    };
     use crate::merge::{Key, Rows, Stack, Sums, WAIT_BUCKETS};
 
     const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
@@ -256,5 +281,95 @@ mod tests {
     fn empty_profiles_have_a_heading() {
         check(Kind::Custom("my/own"), Rows::default(), "my/own profile: total 0\n");
         check(Kind::Block, Rows::default(), "--- contention:\ncycles/second=1000000000\n");
+    }
+
+    fn heap_text(profile: &Profile) -> String {
+        let mut text = Vec::new();
+        profile.write_text(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn heap_rows() -> Rows {
+        let sized = |size, row: Key| Key { size, ..row };
+        Rows::from_iter([
+            (
+                sized(64, labelled(&[START + 1, START + 2], &[("a", "b")])),
+                allocated(4, 200, 3, 150),
+            ),
+            (sized(64, native(&[START + 2])), allocated(2, 128, 0, 0)),
+            (sized(8, native(&[START + 9])), allocated(1, 8, 1, 8)),
+        ])
+    }
+
+    #[test]
+    fn heap() {
+        for kind in [Kind::Heap, Kind::Allocs] {
+            let profile = profile(reading(kind, NATIVE), &heap_rows(), NAMES);
+            assert_eq!(
+                heap_text(&profile.with_memory(Some(MEMORY))),
+                concat!(
+                    "heap profile: 4: 158 [7: 336] @ heap/2\n",
+                    "0: 0 [2: 128] @ 0x100003\n",
+                    "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                    "# labels: {\"bytes\":\"64\"}\n",
+                    "\n",
+                    "1: 8 [1: 8] @ 0x10000a\n",
+                    "#\t0x100009\n",
+                    "# labels: {\"bytes\":\"8\"}\n",
+                    "\n",
+                    "3: 150 [4: 200] @ 0x100002 0x100003\n",
+                    "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",
+                    "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
+                    "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+                    "# labels: {\"a\":\"b\", \"bytes\":\"64\"}\n",
+                    "\n",
+                    "\n",
+                    "# runtime.MemStats\n",
+                    "# Alloc = 3000\n",
+                    "# TotalAlloc = 5000\n",
+                    "# Sys = 1048576\n",
+                    "# Mallocs = 50\n",
+                    "# Frees = 30\n",
+                    "# HeapAlloc = 3000\n",
+                    "# HeapObjects = 20\n",
+                    "# MaxRSS = 2097152\n",
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn the_columns_of_the_heap_always_differ() {
+        let heading = |rows: Rows| {
+            let text = heap_text(&profile(reading(Kind::Heap, NATIVE), &rows, NAMES));
+            text.lines().next().unwrap().to_owned()
+        };
+        // Else tools take it for a form with two columns.
+        assert_eq!(heading(Rows::default()), "heap profile: 0: 0 [0: 1] @ heap/2");
+        let kept = Rows::from_iter([(native(&[START + 2]), allocated(1, 8, 1, 8))]);
+        assert_eq!(heading(kept), "heap profile: 1: 8 [1: 9] @ heap/2");
+    }
+
+    #[test]
+    fn what_was_freed_since_is_negative_and_comes_first() {
+        let earlier = profile(reading(Kind::Heap, NATIVE), &heap_rows(), NAMES);
+        let rows = heap_rows().into_iter().map(|(key, mut sums)| {
+            sums.values = [sums.values[0], sums.values[1], 1, 5];
+            (key, sums)
+        });
+        let later = profile(reading(Kind::Heap, NATIVE), &rows.collect(), NAMES);
+        let text = heap_text(&later.since(&earlier));
+        let numbers: Vec<_> = text.lines().filter_map(|line| line.split_once(" @")).collect();
+        let numbers: Vec<_> = numbers.into_iter().map(|(numbers, _)| numbers).collect();
+        let heading = "heap profile: -1: -143 [0: 0]";
+        assert_eq!(numbers, [heading, "-2: -145 [0: 0]", "0: -3 [0: 0]", "1: 5 [0: 0]"]);
+    }
+
+    #[test]
+    fn figures_of_memory_that_are_not_known_are_left_out() {
+        let memory = Memory { allocations: None, resident_bytes: None, ..MEMORY };
+        let profile = profile(reading(Kind::Heap, NATIVE), &Rows::default(), NAMES);
+        let text = heap_text(&profile.with_memory(Some(memory)));
+        assert!(text.ends_with("[0: 1] @ heap/2\n\n# runtime.MemStats\n# MaxRSS = 2097152\n"));
     }
 }

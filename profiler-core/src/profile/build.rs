@@ -342,10 +342,10 @@ mod tests {
         assert_eq!(
             text(&profile),
             [
-                "4 256 4 256: shop::put bytes=64 ",
-                "3 192 3 192: shop::put bytes=64  tenant=a",
+                "4 256 4 256: shop::put bytes=64",
+                "3 192 3 192: shop::put bytes=64 tenant=a",
                 "1 8 1 8: [lost]",
-                "1 1099511627776 0 0: shop::put bytes=1099511627776 ",
+                "1 1099511627776 0 0: shop::put bytes=1099511627776",
             ]
         );
     }

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -40,6 +41,16 @@ pub(crate) enum Value {
     Text(Arc<str>),
     /// A number, never 0, and its unit, which may be empty.
     Number(i64, &'static str),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number, "") => number.fmt(f),
+            Self::Number(number, unit) => write!(f, "{number} {unit}"),
+        }
+    }
 }
 
 /// Sorted by key, keys unique.
@@ -181,7 +192,7 @@ fn shared_set<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {
         .collect()
 }
 
-/// Adds a numeric label.
+/// Adds a numeric label, in the place of another one of that key.
 pub(crate) fn with_number(set: &LabelSet, key: &str, number: i64, unit: &'static str) -> LabelSet {
     let label = Label { key: key.into(), value: Value::Number(number, unit) };
     let mut labels: Vec<Label> =
@@ -295,5 +306,18 @@ mod tests {
         let many: Vec<(String, &str)> = (0..40).map(|key| (format!("k{key}"), "v")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (&**key, *value)).collect();
         assert_eq!(shared_set([&set(&many)].into_iter()).len(), MOST_OTHER_LABELS);
+    }
+
+    #[test]
+    fn a_number_stands_in_its_place_and_takes_that_of_a_text() {
+        let text = |key: &str| Label { key: key.into(), value: Value::Text("x".into()) };
+        let number = Label { key: "bytes".into(), value: Value::Number(64, "") };
+        for (set, expected) in [
+            (vec![], vec![number.clone()]),
+            (vec![text("a"), text("z")], vec![text("a"), number.clone(), text("z")]),
+            (vec![text("bytes"), text("z")], vec![number.clone(), text("z")]),
+        ] {
+            assert_eq!(*with_number(&set.into(), "bytes", 64, ""), *expected);
+        }
     }
 }

@@ -110,6 +110,7 @@ pub(crate) fn finish(
         time,
         duration,
         comments: Vec::new(),
+        memory: None,
         mappings,
         locations: location_order.pick(&locations),
         labels: label_order.pick(&labels),

@@ -36,6 +36,7 @@ pub use top::TopEntry;
 pub use view::{Frame, LabelValue, Sample};
 
 use crate::kind::Kind;
+use crate::memory::Memory;
 
 /// A profile that has been read: samples, stacks and names, ready to be written.
 ///
@@ -45,8 +46,8 @@ use crate::kind::Kind;
 /// | name | what stands under it |
 /// |---|---|
 /// | `[handoff]` | time between the release of a lock and the moment its waiter runs |
-/// | `[overflow]` | records whose stack was one too many for its thread |
-/// | `[lost]` | records of which only the values could be kept |
+/// | `[overflow]` | records whose stack was one too many for its thread; allocations of all sizes |
+/// | `[lost]` | records of which only the values could be kept: in `heap`, allocations of threads that could not be joined, and, as freed, those for which the table of live samples had no memory |
 /// | `[unsampled]` | CPU time of threads that came and went before they had a timer |
 /// | `[unknown]` | threads of which it is not known where they were created |
 /// | `[running]` | threads that run, so that their stack is not known |
@@ -66,12 +67,14 @@ pub struct Profile {
     duration: Duration,
     /// What a capture says about its own truth.
     comments: Vec<String>,
+    /// What the process held when a profile of the heap was read.
+    memory: Option<Memory>,
     /// One for each executable part of a file in memory, the program's own first.
     mappings: Vec<Mapping>,
     /// In the order of first use.
     locations: Vec<Location>,
     labels: Vec<LabelSet>,
-    /// Largest last value first.
+    /// Largest value of [`Kind::default_column`] first.
     samples: Vec<Row>,
 }
 
@@ -104,6 +107,16 @@ impl Profile {
         self.duration = duration;
         self.comments = vec![comment];
         self
+    }
+
+    /// Notes what the process held when the profile was read.
+    pub(crate) fn with_memory(mut self, memory: Option<Memory>) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    pub(crate) const fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
 
     /// Returns what a capture says about its own truth: for `profile` how much of the CPU time of the

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::location::{Sums, Tables, finish, index};
+use super::location::{Sums as Samples, Tables, finish, index};
 use super::{LabelSet, Profile};
 
 impl Profile {
     /// Returns what has come since `earlier`: the difference, sample by sample.
     ///
     /// Both must come from this process: stacks are told by their addresses. Samples with no
-    /// difference are left out; negative values stay.
+    /// difference are left out; negative values stay: of `heap`, what was in use then and is not now.
     ///
     /// # Panics
     ///
@@ -29,7 +29,7 @@ impl Profile {
         let locations = self.adopt_locations(earlier, &mut tables);
         let labels = adopt_labels(earlier, &mut tables.labels);
 
-        let mut sums = Sums::with_capacity(self.len());
+        let mut sums = Samples::with_capacity(self.len());
         for sample in &self.samples {
             sums.add(sample.stack.clone(), sample.labels, sample.values);
         }
@@ -39,7 +39,10 @@ impl Profile {
             sums.add(stack, labels[sample.labels as usize], values);
         }
         let duration = self.time.duration_since(earlier.time).unwrap_or(Duration::ZERO);
-        let mut difference = finish(self.kind, self.period, self.time, duration, tables, sums);
+        // As Go: the rate may have changed.
+        let period = self.period.max(earlier.period);
+        let mut difference = finish(self.kind, period, self.time, duration, tables, sums);
+        difference.memory = self.memory;
         difference.drop_unused_mappings();
         difference
     }
@@ -124,9 +127,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::encode::testing::{NATIVE, START, decode, labelled, profile, reading, sums, text};
+    use crate::encode::testing::{
+        MEMORY, NATIVE, START, allocated, decode, labelled, native, profile, reading, sums, text,
+    };
     use crate::kind::Kind;
-    use crate::merge::Rows;
+    use crate::merge::{Key, Rows, Sums};
+    use crate::profile::Reading;
 
     const NAMES: &[(u64, &str)] = &[(START + 1, "a"), (START + 2, "b"), (START + 3, "c")];
 
@@ -240,5 +246,30 @@ mod tests {
         // A positive control: the properties above would hold for profiles that are all empty.
         assert_eq!(at(0, &[(&[1], "x", 1, 2), (&[1], "x", 3, 4)]).totals(), [4, 6]);
         assert_eq!(sums(4, 6).values[..2], [4, 6]);
+    }
+
+    #[test]
+    fn of_the_heap_what_was_freed_is_negative_and_the_larger_rate_is_the_period() {
+        let sized = |address: u64, size| Key { size, ..native(&[START + address]) };
+        let at = |period, rows: [(Key, Sums); 2]| {
+            let reading = Reading { period, ..reading(Kind::Heap, NATIVE) };
+            profile(reading, &Rows::from_iter(rows), NAMES).with_memory(Some(MEMORY))
+        };
+        let earlier = at(
+            512,
+            [(sized(1, 64), allocated(5, 320, 5, 320)), (sized(2, 8), allocated(1, 8, 1, 8))],
+        );
+        let later = at(
+            1,
+            [(sized(1, 64), allocated(6, 384, 2, 128)), (sized(2, 16), allocated(1, 16, 1, 16))],
+        );
+        let difference = later.since(&earlier);
+        assert_eq!(
+            text(&difference),
+            ["1 16 1 16: b bytes=16", "-1 -8 -1 -8: b bytes=8", "1 64 -3 -192: a bytes=64",]
+        );
+        assert_eq!(decode(&difference).period, 512);
+        assert_eq!(earlier.since(&later).period(), 512);
+        assert_eq!(difference.memory(), Some(&MEMORY));
     }
 }

@@ -86,7 +86,7 @@ impl std::fmt::Display for Name<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::encode::testing::{NATIVE, START, key, native, profile, reading, sums};
+    use crate::encode::testing::{NATIVE, START, allocated, key, native, profile, reading, sums};
     use crate::kind::Kind;
     use crate::merge::{Rows, Stack};
 
@@ -110,5 +110,21 @@ mod tests {
             ["110 110 inner", "5 5 0x100009", "1 1 [handoff]", "0 115 main", "0 110 outer"]
         );
         assert_eq!(top(1), ["110 110 inner"]);
+    }
+
+    #[test]
+    fn the_column_is_the_one_that_tools_show_first() {
+        let names = [(START + 1, "kept"), (START + 2, "freed")];
+        let rows = Rows::from_iter([
+            (native(&[START + 1]), allocated(1, 64, 1, 64)),
+            (native(&[START + 2]), allocated(9, 900, 0, 0)),
+        ]);
+        for (kind, expected) in
+            [(Kind::Heap, ["64 kept", "0 freed"]), (Kind::Allocs, ["900 freed", "64 kept"])]
+        {
+            let top = profile(reading(kind, NATIVE), &rows, &names).top(10);
+            let top: Vec<_> = top.iter().map(|at| format!("{} {}", at.flat, at.name)).collect();
+            assert_eq!(top, expected);
+        }
     }
 }

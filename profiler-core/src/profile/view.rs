@@ -34,7 +34,8 @@ pub enum LabelValue<'a> {
 }
 
 impl Profile {
-    /// Returns the samples, largest last value first.
+    /// Returns the samples, largest value of the column that tools show first
+    /// ([`Kind::default_column`](crate::Kind::default_column)) first.
     #[must_use]
     pub fn samples(&self) -> impl ExactSizeIterator<Item = Sample<'_>> {
         self.samples.iter().map(|row| Sample { profile: self, row })

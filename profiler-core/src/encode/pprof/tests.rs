@@ -3,11 +3,13 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 
-use super::super::testing::{NATIVE, START, decode, key, labelled, native, profile, reading, sums};
+use super::super::testing::{
+    NATIVE, START, allocated, decode, key, labelled, native, profile, reading, sums,
+};
 use super::*;
 use crate::kind::Kind;
-use crate::merge::{Rows, Stack};
-use crate::profile::build_with;
+use crate::merge::{Key, Rows, Stack};
+use crate::profile::{Reading, build_with};
 
 const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
 
@@ -149,4 +151,25 @@ fn an_error_of_the_writer_is_returned() {
         let error = example().write_text(Full(room)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
+}
+
+#[test]
+fn the_period_of_the_heap_is_the_mean_distance_of_samples() {
+    // 0 as Go's, if nothing is sampled.
+    for period in [512 << 10, 1, 0] {
+        let reading = Reading { period, ..reading(Kind::Heap, NATIVE) };
+        assert_eq!(decode(&profile(reading, &Rows::default(), &[])).period, period);
+    }
+}
+
+#[test]
+fn sizes_are_numbers_without_a_unit() {
+    let row = Key { size: 64, ..native(&[START + 2]) };
+    let rows = Rows::from_iter([(row, allocated(4, 256, 2, 128))]);
+    let message = decode(&profile(reading(Kind::Heap, NATIVE), &rows, NAMES));
+    let sample = &message.sample[0];
+    assert_eq!(sample.value, [4, 256, 2, 128]);
+    let [label] = sample.label[..] else { panic!("{sample:?}") };
+    assert_eq!(message.string_table[usize::try_from(label.key).unwrap()], "bytes");
+    assert_eq!((label.num, label.num_unit, label.str), (64, 0, 0));
 }
