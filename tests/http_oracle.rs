@@ -10,12 +10,15 @@ use profiler_core::{CustomProfile, ProfiledAllocator};
 use profiler_tests::oracle::Oracle;
 use profiler_tests::server::{Request, Response};
 
+#[global_allocator]
+static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
+
 /// What must agree in a row.
 #[derive(Debug, Clone, Copy)]
 enum Agree {
     /// Status, headers and body.
     Whole,
-    /// Status and headers; the body is each program's own.
+    /// Status, headers, and whether the body is a binary profile; it is each program's own.
     Head,
     /// Status, headers and body but for `nosniff`, which Go's router leaves out of its redirects.
     Redirect,
@@ -107,6 +110,34 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/goroutine?seconds=1&debug=2", Whole),
     ("GET", "/debug/pprof/block?seconds=x&debug=1", Whole),
     ("GET", "/debug/pprof/block?seconds=1&debug=-1", Whole),
+    // The heap, and the parameter `gc`, which others accept and ignore.
+    ("GET", "/debug/pprof/heap", Head),
+    ("HEAD", "/debug/pprof/heap", Head),
+    ("GET", "/debug/pprof/allocs", Head),
+    ("HEAD", "/debug/pprof/allocs", Head),
+    ("GET", "/debug/pprof/heap?debug=1", Head),
+    ("GET", "/debug/pprof/allocs?debug=1", Head),
+    ("GET", "/debug/pprof/heap?debug=2", Head),
+    ("GET", "/debug/pprof/heap?debug=-1", Head),
+    ("GET", "/debug/pprof/allocs?debug=-1", Head),
+    ("GET", "/debug/pprof/heap?gc=1", Head),
+    ("HEAD", "/debug/pprof/heap?gc=1", Head),
+    ("GET", "/debug/pprof/heap?gc=1&debug=1", Head),
+    ("GET", "/debug/pprof/heap?gc=0", Head),
+    ("GET", "/debug/pprof/heap?gc=-1", Head),
+    ("GET", "/debug/pprof/heap?gc=yes", Head),
+    ("GET", "/debug/pprof/heap?gc=", Head),
+    ("GET", "/debug/pprof/heap?gc=99999999999999999999", Head),
+    ("GET", "/debug/pprof/allocs?gc=1", Head),
+    ("GET", "/debug/pprof/block?gc=1", Head),
+    ("GET", "/debug/pprof/my/custom.things?gc=1", Head),
+    ("GET", "/debug/pprof/heap?seconds=1", Head),
+    ("GET", "/debug/pprof/heap?seconds=1&gc=1", Head),
+    ("GET", "/debug/pprof/allocs?seconds=1", Head),
+    ("GET", "/debug/pprof/heap?seconds=x&gc=1", Whole),
+    ("GET", "/debug/pprof/heap?seconds=1&debug=1", Whole),
+    ("GET", "/debug/pprof/heap/", Whole),
+    ("POST", "/debug/pprof/heap", Whole),
     // The command line and names of addresses.
     ("GET", "/debug/pprof/cmdline", Head),
     ("HEAD", "/debug/pprof/cmdline", Head),
@@ -116,17 +147,6 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/symbol?0x1", Whole),
     ("GET", "/debug/pprof/symbol?0x0+zero+0xg++", Whole),
     ("GET", "/debug/pprof/symbol?debug=1", Whole),
-    // The heap.
-    ("GET", "/debug/pprof/allocs", Head),
-    ("GET", "/debug/pprof/allocs?debug=1", Head),
-    ("GET", "/debug/pprof/allocs?seconds=1", Head),
-    ("GET", "/debug/pprof/heap", Head),
-    ("GET", "/debug/pprof/heap?debug=1", Head),
-    ("GET", "/debug/pprof/heap?debug=-1", Head),
-    ("GET", "/debug/pprof/heap?gc=1", Head),
-    ("GET", "/debug/pprof/heap?gc=x", Head),
-    ("GET", "/debug/pprof/heap?gc=1&seconds=1", Head),
-    ("GET", "/debug/pprof/heap?seconds=1&debug=1", Whole),
     // CPU time, which every request collects for a while.
     ("GET", "/debug/pprof/profile?seconds=1", Head),
     ("HEAD", "/debug/pprof/profile?seconds=1&debug=1", Head),
@@ -159,9 +179,6 @@ const HEADERS: &[&str] = &[
     "X-Go-Pprof",
 ];
 
-#[global_allocator]
-static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
-
 static ORACLE: LazyLock<Oracle> = LazyLock::new(Oracle::start);
 static THINGS: CustomProfile = CustomProfile::new("my/custom.things");
 static OURS: LazyLock<SocketAddr> = LazyLock::new(|| {
@@ -192,6 +209,12 @@ fn differences(agree: Agree, go: &Response, ours: &Response) -> Vec<String> {
     }
     if matches!(agree, Whole | Redirect) {
         compare("body", &go.text(), &ours.text());
+    } else {
+        let form = |response: &Response| match response.body.get(..2) {
+            Some([0x1f, 0x8b]) => "binary",
+            _ => "no profile",
+        };
+        compare("form", form(go), form(ours));
     }
     found
 }
@@ -233,6 +256,7 @@ fn a_difference_is_found() {
     check(Whole, response(404, "text/html", "b"), 3);
     check(Head, response(200, "text/plain", "b"), 0);
     check(Head, response(500, "text/plain", "b"), 1);
+    check(Head, Response { body: vec![0x1f, 0x8b], ..go.clone() }, 1);
     check(Redirect, response(307, "text/plain", "b"), 2);
     check(Not(405, "for a reason"), response(405, "text/html", "b"), 0);
     check(Not(405, "for a reason"), go.clone(), 1);
@@ -247,10 +271,12 @@ fn both_indexes_hold_what_people_look_for() {
             "Types of profiles available:",
             "full goroutine stack dump",
             "Profile Descriptions:",
+            "allocs?debug=1",
             "block?debug=1",
             "cmdline?debug=1",
             "goroutine?debug=1",
             "goroutine?debug=2",
+            "heap?debug=1",
             "mutex?debug=1",
             "symbol?debug=1",
             "threadcreate?debug=1",
