@@ -1,4 +1,5 @@
-//! Runs the lock-free protocols of profiler-core through every interleaving of their atomics.
+//! Runs the lock-free protocols of profiler-core through the interleavings of their atomics, and
+//! through what a weakly ordered processor may let each load see.
 //!
 //! The files are the product's own; only `buffer::primitive` is another: loom's atomics for std's.
 //! `cargo run --release -p profiler-loom` runs all models, with a word only those that contain it.
@@ -8,10 +9,13 @@ mod buffer;
 #[allow(dead_code, reason = "the models use a part of it")]
 mod ledger;
 mod models;
+mod order;
 mod wide;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
+
+use order::Order;
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -19,11 +23,13 @@ fn main() -> ExitCode {
     for (name, model) in models::ALL {
         if name.contains(&wanted) {
             let result = catch_unwind(|| {
-                let mut builder = loom::model::Builder::new();
-                // More switches find nothing new in protocols of two and three threads, and take
-                // hours.
-                builder.preemption_bound = Some(3);
-                builder.check(*model);
+                for order in Order::ALL {
+                    let mut builder = loom::model::Builder::new();
+                    // More switches find nothing new in protocols of two and three threads, and
+                    // take hours.
+                    builder.preemption_bound = Some(3);
+                    builder.check(move || model(order));
+                }
             });
             let word = if result.is_ok() { "ok" } else { "FAILED" };
             println!("model {name} ... {word}");
