@@ -1,11 +1,31 @@
 //! The product's files, against the model's atomics.
 
 pub(crate) mod primitive {
+    #![allow(unsafe_code, reason = "raw memory becomes atomics")]
+
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 
     pub(crate) use crate::wide::AtomicU128;
+
+    /// Makes atomics of raw memory: the model's must be registered, each by itself.
+    ///
+    /// # Safety
+    ///
+    /// So many words from `first` on belong to the caller.
+    pub(crate) unsafe fn make_zeros(first: *mut AtomicU64, count: usize) {
+        for index in 0..count {
+            // SAFETY: the caller owns so many words.
+            unsafe { first.wrapping_add(index).write(AtomicU64::new(0)) };
+        }
+    }
 }
 
+#[path = "../../profiler-core/src/buffer/counters.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod counters;
+#[path = "../../profiler-core/src/buffer/live_set.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod live_set;
 #[path = "../../profiler-core/src/buffer/registry.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod registry;

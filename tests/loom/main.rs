@@ -5,9 +5,11 @@
 //! `cargo run --release -p profiler-loom` runs all models, with a word only those that contain it.
 
 mod buffer;
+mod counters;
 #[path = "../../profiler-core/src/capture/ledger.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 mod ledger;
+mod live_set;
 mod models;
 mod order;
 mod wide;
@@ -20,7 +22,7 @@ use order::Order;
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let (mut passed, mut failed) = (0, 0);
-    for (name, model) in models::ALL {
+    for (name, model) in models::ALL.iter().chain(live_set::ALL).chain(counters::ALL) {
         if name.contains(&wanted) {
             let result = catch_unwind(|| {
                 for order in Order::ALL {

@@ -27,10 +27,9 @@ impl Sampling {
     }
 
     pub(crate) fn rate(&self) -> u64 {
-        // SeqCst: `draw` stores a sample's place and then looks here, `set` does both the other
-        // way round; one of them sees the other. It is an Acquire too: whoever samples, and whoever
-        // is handed what was sampled, sees `watched` set.
-        self.rate.load(Ordering::SeqCst)
+        // Acquire: pairs with the Release in `set`: whoever samples, and whoever is handed what was
+        // sampled, sees `watched` set.
+        self.rate.load(Ordering::Acquire)
     }
 
     /// Sets the rate, and has all threads follow. `all` gives the counters of every thread that has
@@ -40,18 +39,24 @@ impl Sampling {
         All: Iterator<Item = &'a Counters>,
     {
         if rate != 0 {
-            self.watched.store(watched, Ordering::SeqCst);
-            // SeqCst: a thread that `all` does not give reads `watched` after it was added.
+            // Relaxed: ordered by the fence.
+            self.watched.store(watched, Ordering::Relaxed);
+            // SeqCst: pairs with the fence in `begin`. A thread that `all` does not give reads
+            // `watched` after it was added.
             fence(Ordering::SeqCst);
             for counters in all() {
                 // Relaxed: the store to `rate` publishes it to whoever meets a sampled block.
                 counters.watched.store(watched, Ordering::Relaxed);
             }
         }
-        self.rate.store(rate, Ordering::SeqCst);
+        // Release: pairs with the Acquire in `rate`.
+        self.rate.store(rate, Ordering::Release);
+        // SeqCst: pairs with the fences in `draw` and `begin`. A thread either sees the rate after it
+        // has placed its next sample, or that place is overwritten here.
         fence(Ordering::SeqCst);
         for counters in all() {
-            counters.next_sample.store(0, Ordering::SeqCst);
+            // Relaxed: ordered by the fence.
+            counters.next_sample.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -127,9 +132,10 @@ impl Counters {
 
     /// Begins with a thread that has added the counters to those that [`Sampling::set`] is given.
     pub(crate) fn begin(&self, sampling: &Sampling, seed: u64) {
-        // SeqCst: see `Sampling::set`.
+        // SeqCst: pairs with both fences in `Sampling::set`.
         fence(Ordering::SeqCst);
-        let watched = sampling.watched.load(Ordering::SeqCst);
+        // Relaxed, here and below: ordered by the fence.
+        let watched = sampling.watched.load(Ordering::Relaxed);
         if watched != 0 {
             self.watched.store(watched, Ordering::Relaxed);
         }
@@ -261,8 +267,10 @@ impl Counters {
             let next =
                 if rate == 0 { u64::MAX } else { from.saturating_add(gap(rate, self.random())) };
             self.rate.set(rate);
-            // SeqCst: see `Sampling::rate`.
-            self.next_sample.store(next, Ordering::SeqCst);
+            // Relaxed: ordered by the fence.
+            self.next_sample.store(next, Ordering::Relaxed);
+            // SeqCst: pairs with the second fence in `Sampling::set`.
+            fence(Ordering::SeqCst);
             if sampling.rate() == rate {
                 return next;
             }
@@ -313,5 +321,7 @@ impl std::fmt::Debug for Counters {
     }
 }
 
+// The model checker includes this file from elsewhere.
 #[cfg(test)]
+#[path = "counters/tests.rs"]
 mod tests;
