@@ -7,6 +7,7 @@
 pub mod check;
 pub mod clock;
 pub mod collections;
+pub mod estimate;
 pub mod go;
 pub mod habits;
 pub mod inner;

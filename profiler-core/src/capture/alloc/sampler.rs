@@ -69,6 +69,91 @@ mod tests {
         assert_eq!(weight(24, 1), Weight { objects: OBJECT, bytes: 24 });
     }
 
+    /// Returns the probability that an allocation is sampled: that the distance drawn is at most its
+    /// size. The distance falls as the random number rises, so the numbers from one on do it.
+    fn chance(size: u64, rate: u64) -> f64 {
+        let (mut too_far, mut near) = (0_u64, u64::MAX);
+        if gap(rate, too_far) <= size {
+            return 1.0;
+        }
+        assert!(gap(rate, near) <= size);
+        while near - too_far > 1 {
+            let middle = too_far + (near - too_far) / 2;
+            if gap(rate, middle) <= size { near = middle } else { too_far = middle }
+        }
+        (u64::MAX - too_far) as f64 / 2.0_f64.powi(64)
+    }
+
+    const RATES: [u64; 7] = [1, 2, 100, 4096, 512 << 10, 1 << 30, 1 << 40];
+
+    /// Of all random numbers the right part samples, whatever the size and the rate: an estimate is a
+    /// weight times that chance.
+    #[test]
+    fn weight_times_chance_is_one() {
+        for rate in RATES {
+            for size in (0..45).flat_map(|power| [1_u64 << power, (1 << power) + (1 << power >> 1)])
+            {
+                let chance = chance(size, rate);
+                let probability = -(-(size as f64) / rate as f64).exp_m1();
+                let said = format!("{size} at {rate}: {chance}");
+                // Random numbers have 53 bits.
+                let precision = 1e-9 + 0.5_f64.powi(52) / probability;
+                if rate > 1 {
+                    assert!((chance / probability - 1.0).abs() < precision, "{said}");
+                }
+                let Weight { objects, bytes } = weight(size, rate);
+                // Both are rounded.
+                let estimate = chance * objects as f64 / OBJECT as f64;
+                assert!((estimate - 1.0).abs() < precision + 0.5 / OBJECT as f64, "{said}");
+                let estimate = chance * bytes as f64 / size as f64;
+                assert!((estimate - 1.0).abs() < precision + 0.5 / size as f64, "{said}");
+            }
+        }
+    }
+
+    /// The mean over a million random numbers at equal distances, which misses 0.35 millionths of
+    /// ∫ −ln u. Distances are rounded up, by half a byte in the mean.
+    #[test]
+    fn the_mean_distance_is_the_rate() {
+        const STEPS: u64 = 1_000_000;
+        for rate in [64, 4096, 512 << 10, 1 << 30] {
+            let step = u64::MAX / STEPS;
+            let sum: f64 = (0..STEPS).map(|at| gap(rate, at * step + step / 2) as f64).sum();
+            let mean = sum / STEPS as f64;
+            assert!((mean - 0.5 - rate as f64).abs() < 1e-6 * rate as f64 + 0.01, "{rate}: {mean}");
+        }
+    }
+
+    #[test]
+    fn the_rate_of_one_takes_all() {
+        for random in [0, 1, u64::MAX] {
+            assert_eq!((gap(1, random), gap(0, random)), (0, 0));
+            assert!(gap(2, random) >= 1, "so that no sample is of no bytes");
+        }
+        for size in [0, 1, 24, 1 << 50] {
+            let bytes = size as i64;
+            assert_eq!(weight(size, 1), Weight { objects: OBJECT, bytes });
+        }
+    }
+
+    #[test]
+    fn far_more_than_the_rate_stands_for_itself() {
+        for (size, rate) in [(204_800, 2048), (1 << 40, 512 << 10), (isize::MAX as u64, 1 << 50)] {
+            let bytes = size as i64;
+            assert_eq!(weight(size, rate), Weight { objects: OBJECT, bytes });
+        }
+    }
+
+    /// They are cut off where a sum would turn around.
+    #[test]
+    fn weights_and_distances_of_the_greatest_rate_are_numbers() {
+        assert_eq!(weight(1, u64::MAX), Weight { objects: i64::MAX, bytes: i64::MAX });
+        assert_eq!(weight(isize::MAX as u64, u64::MAX).bytes, i64::MAX);
+        assert_eq!(gap(u64::MAX, 0), u64::MAX);
+        // A small part of a great rate is the rate: s/p is R + s/2 then.
+        assert_eq!(weight(1024, 1 << 40).bytes, (1 << 40) + 512);
+    }
+
     #[test]
     fn classes() {
         for (size, expected) in [
