@@ -101,6 +101,19 @@ pub enum StackView {
     Logical,
 }
 
+/// Whose stacks `goroutine` shows of the threads that wait for nothing which the profiler knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ThreadView {
+    /// Nobody's: what the kernel says that they do stands in place of their stack, with their span path
+    /// above. Disturbs nobody, so that it can be read every few seconds.
+    #[default]
+    Published,
+    /// Every thread's, as it is now. Each is interrupted by a signal, whereupon some blocking calls return
+    /// `EINTR`: the crate's documentation lists them.
+    All,
+}
+
 /// The labels shown besides `lock`, `kind` and the application's own.
 ///
 /// String labels become series in some servers, so these are shown on request only.
@@ -167,6 +180,8 @@ pub struct View {
     pub labels: LabelView,
     /// Where names come from.
     pub symbols: Symbols,
+    /// Whose stacks `goroutine` shows.
+    pub threads: ThreadView,
 }
 
 impl View {
@@ -188,6 +203,13 @@ impl View {
     #[must_use]
     pub const fn symbols(mut self, symbols: Symbols) -> Self {
         self.symbols = symbols;
+        self
+    }
+
+    /// Sets [`View::threads`].
+    #[must_use]
+    pub const fn threads(mut self, threads: ThreadView) -> Self {
+        self.threads = threads;
         self
     }
 }

@@ -100,7 +100,7 @@ pub use capture::lock::parking_lot;
 pub use capture::lock::sync;
 pub use capture::wait::wait;
 pub use capturing::Capture;
-pub use config::{Config, LabelView, Rates, StackView, Symbols, View};
+pub use config::{Config, LabelView, Rates, StackView, Symbols, ThreadView, View};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
 pub use labels::Labels;

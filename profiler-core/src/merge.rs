@@ -2,6 +2,7 @@
 //!
 //! Merging is addition, so the order of reading does not matter; nothing that is read waits.
 
+use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ pub(crate) const VALUES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Stack {
     /// Addresses of instructions, leaf first: each lies inside its call, so return addresses have
-    /// been taken back by one already. May be empty. Borrowed from a row, which lives for ever.
-    Native(&'static [u64]),
-    /// Time that belongs to no stack, under a name in brackets, for example `[handoff]`.
+    /// been taken back by one already. May be empty. Borrowed if from a row, which lives for ever.
+    Native(Cow<'static, [u64]>),
+    /// What has no stack, under a name in brackets, for example `[handoff]`.
     Marker(&'static str),
 }
 
@@ -88,7 +89,7 @@ impl Keys {
     pub(crate) fn of_row(&mut self, header: &Header, row: Row) -> Key {
         let stack = match header.marker.name() {
             Some(name) => Stack::Marker(name),
-            None => Stack::Native(row.key().frames),
+            None => Stack::Native(Cow::Borrowed(row.key().frames)),
         };
         self.key(header, stack)
     }
@@ -244,7 +245,7 @@ pub(crate) fn spans() -> Rows {
         while let Some(node) = open.pop() {
             let [calls, busy, idle] = node.values();
             let header = Header { node: Some(node), ..Header::new(Source::Custom) };
-            let key = keys.key(&header, Stack::Native(&[]));
+            let key = keys.key(&header, Stack::Native(Cow::Borrowed(&[])));
             add(&mut rows, key, [calls, busy, idle, 0], None);
             open.extend(node.children());
         }

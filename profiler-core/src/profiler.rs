@@ -5,9 +5,10 @@ use std::panic::Location;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use crate::buffer::answer::QUESTIONS;
 use crate::buffer::record::Source;
-use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope};
-use crate::config::{Config, LabelView, Rates, StackView, View};
+use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope, signal};
+use crate::config::{Config, LabelView, Rates, StackView, ThreadView, View};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
@@ -40,7 +41,7 @@ struct Started {
 pub struct Stats {
     /// Whether it was started.
     pub started: bool,
-    /// Threads known and alive.
+    /// Threads of the process.
     pub threads: usize,
     /// Waits, charges and allocations recorded since the start, as their weights count them: a sampled
     /// one stands for many.
@@ -86,6 +87,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
     sys::on_fork_child(|| {
         ledger::forked();
         buffer::thread::forked();
+        QUESTIONS.forked();
         per_process::forked();
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
@@ -202,7 +204,11 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     };
     // First, so that what the reading allocates is not in it.
     let memory = matches!(kind, Kind::Allocs | Kind::Heap).then(memory);
-    Ok(build(kind, view, period, SystemTime::now(), &rows(kind)).with_memory(memory))
+    let rows = match kind {
+        Kind::Goroutine => threads::rows(asked(view.threads)),
+        _ => rows(kind),
+    };
+    Ok(build(kind, view, period, SystemTime::now(), &rows).with_memory(memory))
 }
 
 /// Makes a profile of rows that were read.
@@ -253,7 +259,7 @@ fn rows(kind: Kind) -> Rows {
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
         Kind::Profile => merge::tallies(Source::Cpu, None),
         Kind::Spans => merge::spans(),
-        Kind::Goroutine => threads::rows(),
+        Kind::Goroutine => threads::rows(None),
         Kind::Threadcreate => merge::threads(),
     }
 }
@@ -264,27 +270,36 @@ pub fn symbol(address: u64) -> Option<String> {
     RESOLVER.lock().symbol_at(address)
 }
 
+/// Returns of how many frames threads are asked for their stacks; nothing to leave them alone.
+fn asked(threads: ThreadView) -> Option<usize> {
+    let asks = threads == ThreadView::All && signal::hear();
+    asks.then(|| config().stack_depth)
+}
+
 /// Threads named in one go: label sets of one profile are bounded.
 const DUMP_CHUNK: usize = 100;
 
-/// Writes every known thread by itself: what it does or waits for, since when, who holds what it
-/// waits for, and its stack. The form is that of `goroutine?debug=2` in Go; the calling thread
-/// comes first, if it is known.
+/// Writes every thread of the process by itself: what it does or waits for, since when, who holds what it
+/// waits for, and its stack now. The form is that of `goroutine?debug=2` in Go, with the kernel's
+/// numbers of threads; the calling thread comes first.
+///
+/// Each thread is interrupted, as with [`ThreadView::All`]. Those that block the signal or sleep where
+/// none reaches them have no stack.
 ///
 /// # Errors
 ///
 /// What the writer returns.
 pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
     stack::refresh();
-    let caller = buffer::thread::current().map(buffer::thread::Thread::number);
-    let mut states = threads::states();
-    states.sort_by_key(|state| (Some(state.number) != caller, state.number));
+    let caller = sys::thread_id();
+    let mut states = threads::states(asked(ThreadView::All));
+    states.sort_by_key(|state| (state.thread != caller, state.thread));
     let labels = LabelView { span: true, thread: true, acquired_at: true, wait: false };
     let view = default_view().labels(labels);
     for (position, states) in states.chunks(DUMP_CHUNK).enumerate() {
         let mut rows = Rows::default();
         for state in states {
-            let thread = Some(state.number.to_string().into());
+            let thread = Some(state.thread.to_string().into());
             merge::add(&mut rows, Key { thread, ..state.key.clone() }, [1, 0, 0, 0], None);
         }
         let time = SystemTime::now();

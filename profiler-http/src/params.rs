@@ -3,7 +3,7 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
-use profiler_core::{Capture, LabelView, StackView, Symbols, View};
+use profiler_core::{Capture, LabelView, StackView, Symbols, ThreadView, View};
 
 use crate::percent::{Plus, decode};
 
@@ -147,6 +147,12 @@ fn read_view(query: Query<'_>, mut view: View) -> Result<View, String> {
         "table" => view = view.symbols(Symbols::SymbolTable),
         "none" => view = view.symbols(Symbols::None),
         other => return Err(refused("symbols", other, "dwarf, table or none")),
+    }
+    match query.first("threads").as_str() {
+        "" => {}
+        "published" => view = view.threads(ThreadView::Published),
+        "all" => view = view.threads(ThreadView::All),
+        other => return Err(refused("threads", other, "published or all")),
     }
     match query.first("labels").as_str() {
         "" => {}

@@ -2,6 +2,7 @@
 //!
 //! The protocols are told in `README.md` beside this file.
 
+pub(crate) mod answer;
 pub(crate) mod counters;
 pub(crate) mod emergency;
 pub(crate) mod live_set;
@@ -11,6 +12,7 @@ pub(crate) mod live_set;
 )]
 pub(crate) mod opened;
 pub(crate) mod primitive;
+pub(crate) mod question;
 pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod row;

@@ -325,7 +325,7 @@ impl Thread {
     }
 
     /// Returns the bounds of the stack, if they are known. Only the owner may call this.
-    pub(super) fn bounds(&self) -> Option<StackBounds> {
+    pub(crate) fn bounds(&self) -> Option<StackBounds> {
         match self.stack.get() {
             Stack::Asked(bounds) => bounds,
             Stack::Unasked => None,

@@ -9,6 +9,9 @@
 //! expiry is uniform within the period: the expected number of expiries in any stretch of time is
 //! then its length over the period, however short the stretch is.
 //!
+//! Where the system refuses a timer (`RLIMIT_SIGPENDING`), the profiler's thread looks at the thread's clock at
+//! each of its ticks and interrupts it: late by up to a tick, but nothing is lost.
+//!
 //! The sums only grow while any capture runs; a capture is the difference between its end and its
 //! beginning, so captures that overlap do not touch each other. Timers run at the fastest of the rates.
 //!
@@ -20,12 +23,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::buffer::record::Source;
+use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
+use crate::buffer::question::Question;
 use crate::buffer::thread;
-use crate::capture;
+use crate::capture::{self, signal};
 use crate::per_process::PerProcess;
 use crate::sys;
-use crate::sys::sampling::{self, Struck, Timer};
+use crate::sys::sampling::{self, Timer};
 
 /// The most expiries a second of CPU time.
 pub(crate) const FASTEST: u32 = 10_000;
@@ -54,10 +58,22 @@ struct Timers {
 }
 
 struct Sampled {
-    /// Nothing if the system refused it.
-    timer: Option<Timer>,
+    by: By,
     /// The thread's clock when it was read last.
     seen: u64,
+}
+
+/// What interrupts a thread for its samples.
+enum By {
+    /// Its timer, which does so until it is dropped.
+    #[expect(dead_code, reason = "kept until it is dropped")]
+    Timer(Timer),
+    /// The profiler's thread, since the system has refused a timer.
+    Asking {
+        /// The thread's clock up to where its time was asked for.
+        until: u64,
+        asked: Option<Question<Answer>>,
+    },
 }
 
 /// A capture that runs; ends when dropped.
@@ -84,7 +100,7 @@ pub(crate) struct Truth {
 ///
 /// The system does not take the handler; the reason, for users.
 pub(crate) fn begin(rate: u32) -> Result<Running, &'static str> {
-    if !sampling::on_timer(struck) {
+    if !signal::hear() {
         return Err("this system has no timers on the CPU clocks of threads");
     }
     let mut timers = TIMERS.lock();
@@ -124,6 +140,7 @@ pub(crate) fn look_for_threads() {
     // Relaxed: see `begin`.
     if RUNNING.load(Ordering::Relaxed) {
         let mut timers = TIMERS.lock();
+        timers.ask_for_time();
         if timers.next_look.is_some_and(|next| Instant::now() >= next) {
             timers.look();
         }
@@ -164,7 +181,7 @@ impl Timers {
     fn look(&mut self) {
         let cpu = || sampling::thread_cpu(sys::thread_id()).unwrap_or(0);
         let begin = cpu();
-        let threads = sampling::threads();
+        let threads = sys::threads();
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, _| threads.contains(thread));
@@ -182,15 +199,42 @@ impl Timers {
         }
         let Some(seen) = sampling::thread_cpu(thread) else { return };
         let first = self.random() % self.period;
-        let timer = Timer::start(thread, first, self.period);
-        self.refused += u64::from(timer.is_none());
-        self.threads.insert(thread, Sampled { timer, seen });
+        let by = match Timer::start(thread, first, self.period) {
+            Some(timer) => By::Timer(timer),
+            None => {
+                self.refused += 1;
+                // So that the first period ends after `first`, too.
+                By::Asking { until: seen.wrapping_sub(self.period - first), asked: None }
+            }
+        };
+        self.threads.insert(thread, Sampled { by, seen });
+    }
+
+    /// Has threads without a timer record the time that they have used.
+    fn ask_for_time(&mut self) {
+        let period = self.period;
+        for (&thread, sampled) in &mut self.threads {
+            let By::Asking { until, asked } = &mut sampled.by else { continue };
+            let waits = asked.as_ref().is_some_and(|question| !question.is_answered());
+            let Some(now) = sampling::thread_cpu(thread) else { continue };
+            let expiries = now.wrapping_sub(*until) / period;
+            if expiries == 0 {
+                continue;
+            }
+            if !waits {
+                *until = until.wrapping_add(expiries * period);
+                let wanted = Wanted::CpuTime { expiries, period };
+                *asked = Some(QUESTIONS.ask(thread, |answer| answer.wanted = wanted));
+            }
+            // Again, if the thread has not answered yet: the signal may have been dropped.
+            sampling::interrupt(thread);
+        }
     }
 
     fn read_clocks(&mut self) {
         for (&thread, sampled) in &mut self.threads {
             if let Some(now) = sampling::thread_cpu(thread)
-                && sampled.timer.is_some()
+                && matches!(sampled.by, By::Timer(_))
             {
                 self.sampled += now.saturating_sub(sampled.seen);
                 sampled.seen = now;
@@ -208,12 +252,4 @@ impl Timers {
         self.random = self.random.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
         self.random >> 16
     }
-}
-
-/// The handler.
-fn struck(struck: Struck) {
-    let Struck { registers, period, expiries } = struck;
-    let nanoseconds = expiries.saturating_mul(period);
-    let values = [expiries.cast_signed(), nanoseconds.cast_signed(), 0, 0];
-    capture::record_struck(Source::Cpu, registers, values);
 }

@@ -17,6 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod rates;
 pub(crate) mod scope;
+pub(crate) mod signal;
 pub(crate) mod wait;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

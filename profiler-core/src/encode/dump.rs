@@ -26,7 +26,7 @@ pub(crate) fn write(
             writeln!(writer)?;
         }
         first = false;
-        let number = state.number.to_string();
+        let number = state.thread.to_string();
         let sample = profile.samples().find(|sample| sample.label("thread") == Some(&number));
         write!(writer, "goroutine {number} [{}]", status(state))?;
         labels(writer, state, sample)?;
@@ -40,7 +40,9 @@ pub(crate) fn write(
 
 /// Go's words for what a goroutine waits for, and for how many minutes.
 fn status(state: &State) -> String {
-    let Some(wait) = &state.wait else { return "running".to_owned() };
+    let Some(wait) = &state.wait else {
+        return state.activity.marker().trim_matches(['[', ']']).to_owned();
+    };
     let reason = match wait.waiting {
         Waiting::Mutex => "sync.Mutex.Lock",
         Waiting::Read => "sync.RWMutex.RLock",
@@ -64,9 +66,7 @@ fn labels(writer: &mut impl Write, state: &State, sample: Option<Sample<'_>>) ->
             labels.push((key, text));
         }
     }
-    if let Some(name) = &state.name {
-        labels.push(("thread", name));
-    }
+    labels.push(("thread", &state.name));
     if let Some(WaitState { holder: Some(holder), .. }) = &state.wait {
         labels.push(("held_by", holder));
     }

@@ -8,7 +8,7 @@ use prost::Message;
 use super::check::check_valid;
 use super::pprof::encode;
 use super::proto;
-use crate::config::{LabelView, StackView, Symbols, View};
+use crate::config::{LabelView, StackView, Symbols, ThreadView, View};
 use crate::kind::Kind;
 use crate::memory::{Allocations, Memory};
 use crate::merge::{Key, Rows, Stack, Sums, VALUES};
@@ -20,8 +20,12 @@ use crate::profile::{
 pub(crate) const START: u64 = 0x10_0000;
 
 /// Machine stacks, no labels on request, debug information.
-pub(crate) const NATIVE: View =
-    View { stack: StackView::Native, labels: LabelView::NONE, symbols: Symbols::Dwarf };
+pub(crate) const NATIVE: View = View {
+    stack: StackView::Native,
+    labels: LabelView::NONE,
+    symbols: Symbols::Dwarf,
+    threads: ThreadView::Published,
+};
 
 /// A reading in 2001, 128 frames deep.
 pub(crate) fn reading(kind: Kind, view: View) -> Reading {
@@ -50,7 +54,7 @@ pub(crate) fn key(stack: Stack) -> Key {
 
 /// A key with a machine stack.
 pub(crate) fn native(addresses: &[u64]) -> Key {
-    key(Stack::Native(addresses.to_vec().leak()))
+    key(Stack::Native(addresses.to_vec().into()))
 }
 
 /// The same with labels of the application.

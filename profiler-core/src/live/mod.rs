@@ -1,3 +1,4 @@
 //! What is there now: safe reads of what capture publishes.
 
+pub(crate) mod stacks;
 pub(crate) mod threads;

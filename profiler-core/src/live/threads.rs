@@ -1,21 +1,22 @@
-//! Every thread that the profiler knows: what it does or waits for, and who holds that.
+//! Every thread of the process: what it does or waits for, and who holds that.
 
+use rustc_hash::FxHashMap;
+
+use super::stacks::{self, Place};
 use crate::buffer::record::{Header, Source, Waiting};
 use crate::buffer::thread::{self, Thread};
 use crate::buffer::wait::Wait;
+use crate::clock;
 use crate::merge::{self, Key, Keys, Rows, Stack};
-use crate::{clock, sys};
-
-/// What stands for the stack of a thread that runs or is in a system call: its native stack is not
-/// known from here.
-const RUNNING: &str = "[running]";
+use crate::sys::{self, Activity};
 
 /// One thread at the moment of reading.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The number given at joining, from 1.
-    pub(crate) number: u64,
-    pub(crate) name: Option<String>,
+    /// The kernel's number.
+    pub(crate) thread: u32,
+    pub(crate) name: String,
+    pub(crate) activity: Activity,
     pub(crate) key: Key,
     pub(crate) wait: Option<WaitState>,
 }
@@ -30,52 +31,99 @@ pub(crate) struct WaitState {
     pub(crate) holder: Option<String>,
 }
 
-/// Returns the state of every living thread, in the order of joining.
-pub(crate) fn states() -> Vec<State> {
+impl Activity {
+    /// Returns what stands for the stack of a thread whose stack is not known; within the brackets it is
+    /// Go's word, where Go has one.
+    pub(crate) const fn marker(self) -> &'static str {
+        match self {
+            Self::Running => "[running]",
+            Self::Futex => "[semacquire]",
+            Self::Sleep => "[sleep]",
+            Self::Io => "[IO wait]",
+            Self::SystemCall => "[syscall]",
+            Self::Uninterruptible => "[uninterruptible]",
+            Self::Stopped => "[stopped]",
+        }
+    }
+}
+
+/// Returns the state of every thread of the process. Each is asked for so many frames of its stack, unless
+/// that is nothing: then the stacks are those that threads have published, and nobody is disturbed.
+pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
+    // First: who is asked runs for a moment.
+    let threads: Vec<_> = sys::threads()
+        .into_iter()
+        .filter_map(|thread| Some((thread, sys::thread_activity(thread)?)))
+        .collect();
+    let all = threads.iter().map(|(thread, _)| *thread);
+    let mut places = asked.map(|depth| stacks::ask(all, depth)).unwrap_or_default();
+    let blocks: FxHashMap<_, _> = thread::all().map(|block| (block.owner_id(), block)).collect();
     let mut keys = Keys::default();
-    let mut states: Vec<_> = alive().map(|thread| state(thread, &mut keys)).collect();
-    states.sort_by_key(|state| state.number);
-    states
+    threads
+        .into_iter()
+        .map(|(thread, (name, activity))| {
+            let block = blocks.get(&thread).copied();
+            let (key, wait) = match places.remove(&thread) {
+                Some(place) => (asked_key(&place, &mut keys), place.wait),
+                None => published(block, activity, &mut keys),
+            };
+            let wait = wait.and_then(|wait| WaitState::new(block?, wait));
+            State { thread, name, activity, key, wait }
+        })
+        .collect()
 }
 
 /// Returns the number of living threads.
 pub(crate) fn count() -> usize {
-    alive().count()
+    sys::threads().len()
 }
 
 /// Returns the rows of the goroutine profile: one for each stack and labels.
-pub(crate) fn rows() -> Rows {
+pub(crate) fn rows(asked: Option<usize>) -> Rows {
     let mut rows = Rows::default();
-    for state in states() {
-        let key = Key { thread: state.name.map(Into::into), ..state.key };
+    for state in states(asked) {
+        let key = Key { thread: Some(state.name.into()), ..state.key };
         merge::add(&mut rows, key, [1, 0, 0, 0], None);
     }
     rows
 }
 
-fn alive() -> impl Iterator<Item = &'static Thread> {
-    thread::all().filter(|thread| sys::is_thread_alive(thread.owner_id()))
+/// The header of a wait's record, or of none.
+fn header_of(wait: Option<Wait>) -> Option<Header> {
+    wait.and_then(|wait| wait.row).map(|row| row.header())
 }
 
-fn state(thread: &'static Thread, keys: &mut Keys) -> State {
-    let wait = thread.wait();
-    let row = wait.and_then(|wait| wait.row);
-    let key = match row {
+fn asked_key(place: &Place, keys: &mut Keys) -> Key {
+    let header = header_of(place.wait).unwrap_or(Header::new(Source::Block));
+    let header = Header { node: place.node, labels: place.labels, ..header };
+    keys.key(&header, Stack::Native(place.frames.clone().into()))
+}
+
+/// Returns what a thread shows of itself.
+fn published(
+    block: Option<&'static Thread>,
+    activity: Activity,
+    keys: &mut Keys,
+) -> (Key, Option<Wait>) {
+    let wait = block.and_then(Thread::wait);
+    let key = match wait.and_then(|wait| wait.row) {
         Some(row) => keys.of_row(&row.header(), row),
         None => {
-            let node = Some(thread.node()).filter(|node| node.site().is_some());
-            let labels = thread.labels();
+            let node = block.map(Thread::node).filter(|node| node.site().is_some());
+            let labels = block.and_then(Thread::labels);
             let header = Header { node, labels, ..Header::new(Source::Block) };
-            keys.key(&header, Stack::Marker(RUNNING))
+            keys.key(&header, Stack::Marker(activity.marker()))
         }
     };
-    let waiting = |wait: Wait| {
-        let header = wait.row?.header();
+    (key, wait)
+}
+
+impl WaitState {
+    fn new(thread: &'static Thread, wait: Wait) -> Option<Self> {
+        let waiting = header_of(Some(wait))?.waiting;
         let length = clock::now().saturating_sub(wait.since);
-        Some(WaitState { waiting: header.waiting, length, holder: holder(thread, header.waiting) })
-    };
-    let name = sys::thread_name(thread.owner_id());
-    State { number: thread.number(), name, key, wait: wait.and_then(waiting) }
+        Some(Self { waiting, length, holder: holder(thread, waiting) })
+    }
 }
 
 /// Says who holds the lock that a thread waits for.
@@ -86,7 +134,7 @@ fn holder(thread: &'static Thread, waiting: Waiting) -> Option<String> {
     let holder = thread.holder()?;
     let who = holder.thread.map(|thread| {
         let name = sys::thread_name(thread.owner_id()).unwrap_or_default();
-        format!("thread {} {name}", thread.number()).trim_end().to_owned()
+        format!("thread {} {name}", thread.owner_id()).trim_end().to_owned()
     });
     match (who, holder.site) {
         (Some(who), Some(site)) => Some(format!("{who}, acquired at {site}")),

@@ -4,7 +4,7 @@ use super::*;
 use crate::buffer::tally::lone_row;
 
 fn key(number: u8) -> Key {
-    let stack = Stack::Native(vec![u64::from(number) + 1].leak());
+    let stack = Stack::Native(vec![u64::from(number) + 1].into());
     Keys::default().key(&Header::new(Source::Block), stack)
 }
 

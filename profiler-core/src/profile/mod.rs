@@ -50,7 +50,7 @@ use crate::memory::Memory;
 /// | `[lost]` | records of which only the values could be kept: in `heap`, allocations of threads that could not be joined, and, as freed, those for which the table of live samples had no memory |
 /// | `[unsampled]` | CPU time of threads that came and went before they had a timer |
 /// | `[unknown]` | threads of which it is not known where they were created |
-/// | `[running]` | threads that run, so that their stack is not known |
+/// | `[running]`, `[semacquire]`, `[sleep]`, `[IO wait]`, `[syscall]`, `[uninterruptible]`, `[stopped]` | threads that do this, by what the kernel says, whose stack is not known |
 /// | `[no span]` | records outside any span, where a stack is the path of spans |
 ///
 /// Labels are `kind` (what was waited for), `lock` (its name) and the application's own, others on

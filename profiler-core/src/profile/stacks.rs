@@ -119,9 +119,16 @@ impl Stacks {
         let locations = &mut self.locations;
         let logical = self.reading.view.stack == StackView::Logical;
         match &key.stack {
-            // A thread that runs is on a path, though its machine stack is not known.
+            // A thread is on a path, though its machine stack is not known.
             Stack::Marker(name) if !logical || key.path.is_empty() => {
-                [self.pseudo.marker(name, locations)].into()
+                let path = match self.reading.kind {
+                    Kind::Goroutine => &*key.path,
+                    _ => &[],
+                };
+                let path = path.iter().take(self.reading.depth - 1);
+                let mut stack = vec![self.pseudo.marker(name, locations)];
+                stack.extend(path.map(|site| self.pseudo.site(site, locations)));
+                stack.into()
             }
             Stack::Native(_) if key.path.is_empty() => {
                 [self.pseudo.marker(NO_SPAN, locations)].into()

@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
+pub(super) use super::threads::{is_deaf, thread_activity, threads};
 use super::{StackBounds, arch};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be

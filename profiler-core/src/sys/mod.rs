@@ -18,6 +18,8 @@ mod platform;
 #[cfg_attr(profiler_native, path = "sampling.rs")]
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
+#[cfg(profiler_native)]
+mod threads;
 
 #[cfg(profiler_native)]
 pub(crate) use arch::{CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication};
@@ -37,6 +39,25 @@ pub(crate) struct Registers;
 pub(crate) struct StackBounds {
     low: usize,
     high: usize,
+}
+
+/// What the kernel says that a thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(profiler_native), allow(dead_code, reason = "never made there"))]
+pub(crate) enum Activity {
+    /// It runs, or could.
+    Running,
+    /// Waits for a lock, a condition, another thread: a futex.
+    Futex,
+    Sleep,
+    /// Waits for a file, a socket, or any of several.
+    Io,
+    /// In another system call.
+    SystemCall,
+    /// Sleeps, in a system call or for a page, where no signal reaches it.
+    Uninterruptible,
+    /// By a debugger or by job control.
+    Stopped,
 }
 
 /// Returns `Ok` where native stacks, threads and modules are known, else the reason, as a
@@ -61,6 +82,25 @@ pub(crate) fn is_thread_alive(thread: u32) -> bool {
 /// Returns the name of a thread of this process. Allocates; not for signal handlers.
 pub(crate) fn thread_name(thread: u32) -> Option<String> {
     platform::thread_name(thread)
+}
+
+/// Returns the kernel's numbers of all threads of this process; nothing elsewhere. Reads a directory, and
+/// allocates; not for signal handlers.
+pub(crate) fn threads() -> Vec<u32> {
+    platform::threads()
+}
+
+/// Returns the name of a thread of this process and what it does; nothing if it is gone. Reads two
+/// files, and allocates; not for signal handlers.
+pub(crate) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
+    platform::thread_activity(thread)
+}
+
+/// Returns whether a thread of this process cannot be interrupted now by
+/// [`interrupt`](sampling::interrupt): it is gone, blocks the signal, is stopped, or sleeps where nothing
+/// reaches it. Reads a file, and allocates; not for signal handlers.
+pub(crate) fn is_deaf(thread: u32) -> bool {
+    platform::is_deaf(thread)
 }
 
 /// Returns the bounds of the calling thread's stack, the main thread's too.

@@ -1,16 +1,27 @@
-//! Where there are no timers on the CPU clocks of threads.
+//! Where threads have no timers on their CPU clocks, and none is interrupted.
 
 use super::Registers;
 
-/// What a timer's signal has struck: never made here.
+/// What a signal has struck: never made here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Struck {
     pub(crate) registers: Registers,
-    pub(crate) period: u64,
-    pub(crate) expiries: u64,
+    pub(crate) cause: Cause,
 }
 
-pub(crate) const fn on_timer(_: fn(Struck)) -> bool {
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "never made here")]
+pub(crate) enum Cause {
+    Timer { period: u64, expiries: u64 },
+    Question,
+    Lost,
+}
+
+pub(crate) const fn on_signal(_: fn(Struck) -> bool) -> bool {
+    false
+}
+
+pub(crate) const fn interrupt(_: u32) -> bool {
     false
 }
 
@@ -29,8 +40,4 @@ pub(crate) const fn thread_cpu(_: u32) -> Option<u64> {
 
 pub(crate) const fn process_cpu() -> u64 {
     0
-}
-
-pub(crate) const fn threads() -> Vec<u32> {
-    Vec::new()
 }

@@ -1,44 +1,86 @@
-//! Timers on the threads' CPU clocks, and the signal that they send.
+//! The signal that interrupts a thread, sent by a timer on its CPU clock or by whoever has a question.
 
 #![allow(unsafe_code, reason = "timers and signal handlers are made by system calls")]
 
-use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
+use std::ffi::{c_int, c_long, c_void};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::OnceLock;
 
 use super::arch::{self, Registers};
 use super::platform::KeepErrno;
 
-/// What a timer's signal has struck.
+/// What a signal has struck.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Struck {
     /// Where the thread was.
     pub(crate) registers: Registers,
-    /// Nanoseconds between two expiries of the timer.
-    pub(crate) period: u64,
-    /// How often it has expired since its last signal, this time included.
-    pub(crate) expiries: u64,
+    pub(crate) cause: Cause,
+}
+
+/// Why a thread is interrupted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cause {
+    /// Its timer has expired.
+    Timer {
+        /// Nanoseconds between two expiries of the timer.
+        period: u64,
+        /// How often it has expired since its last signal, this time included.
+        expiries: u64,
+    },
+    /// By [`interrupt`].
+    Question,
+    /// By [`interrupt`] or by somebody else: the system has had no room for what the signal says
+    /// (`RLIMIT_SIGPENDING`).
+    Lost,
 }
 
 /// Marks the signals of our timers, above the period: others send SIGPROF too.
 const TAG: usize = 0x7072 << 48;
 const PERIOD: usize = (1 << 48) - 1;
+/// Marks the signals of [`interrupt`].
+const QUESTION: usize = 0x7173 << 48;
+/// The code of a signal that one thread queues for another.
+const SI_QUEUE: c_int = -1;
+
+/// The part of the kernel's `siginfo_t` that is filled in for timers and for queued signals.
+#[repr(C)]
+struct Info {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    /// A timer's number, or the sending process.
+    sender: c_int,
+    /// A timer's overruns, or the sending user.
+    count: c_int,
+    value: usize,
+}
+
+/// The kernel takes so many bytes.
+#[repr(C)]
+union WholeInfo {
+    info: ManuallyDrop<Info>,
+    whole: [u64; 16],
+}
 
 static HANDLER: OnceLock<Installed> = OnceLock::new();
 
 struct Installed {
-    call: fn(Struck),
+    call: fn(Struck) -> bool,
     /// Whom SIGPROF was for before.
     before: libc::sigaction,
 }
 
-/// Has `call` run on a thread whenever one of its timers expires. It stays so for good: a signal
-/// that is still under way would end the process otherwise. Returns false if the system refuses.
+/// Has `call` run on a thread whenever one of its timers expires or it is asked something. It stays so
+/// for good: a signal that is still under way would end the process otherwise. Returns false if the
+/// system refuses.
 ///
 /// `call` may do what a signal handler may; `errno` is kept, SIGPROF masked, and it runs on the
-/// alternate signal stack if there is one. Signals of others go to the handler from before.
-pub(crate) fn on_timer(call: fn(Struck)) -> bool {
+/// alternate signal stack if there is one. Signals of others, among them those for which it returns
+/// false, go to the handler from before.
+pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
     let mut before = MaybeUninit::zeroed();
     // SAFETY: only asks; the result is written.
     let asked = unsafe { libc::sigaction(libc::SIGPROF, ptr::null(), before.as_mut_ptr()) };
@@ -56,29 +98,58 @@ pub(crate) fn on_timer(call: fn(Struck)) -> bool {
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    /// The part of the kernel's `siginfo_t` that timers fill in.
-    #[repr(C)]
-    struct TimerInfo {
-        signal: c_int,
-        errno: c_int,
-        code: c_int,
-        #[cfg(target_pointer_width = "64")]
-        _padding: c_int,
-        timer: c_int,
-        overruns: c_int,
-        value: usize,
-    }
     let _errno = KeepErrno::new();
     let Some(installed) = HANDLER.get() else { return };
     // SAFETY: the kernel passes it, with at least so many bytes.
-    let timer = unsafe { &*info.cast::<TimerInfo>() };
-    if timer.code != libc::SI_TIMER || timer.value & !PERIOD != TAG {
-        return hand_on(&installed.before, signal, info, context);
-    }
+    let Info { code, sender, count, value, .. } = *unsafe { &*info.cast::<Info>() };
+    let cause = match code {
+        libc::SI_TIMER if value & !PERIOD == TAG => Some(Cause::Timer {
+            period: (value & PERIOD) as u64,
+            expiries: u64::try_from(count).unwrap_or(0) + 1,
+        }),
+        SI_QUEUE if value == QUESTION => Some(Cause::Question),
+        libc::SI_USER if sender == 0 => Some(Cause::Lost),
+        _ => None,
+    };
     // SAFETY: the kernel passed it to this handler.
     let registers = unsafe { arch::interrupted(context) };
-    let expiries = u64::try_from(timer.overruns).unwrap_or(0) + 1;
-    (installed.call)(Struck { registers, period: (timer.value & PERIOD) as u64, expiries });
+    if !cause.is_some_and(|cause| (installed.call)(Struck { registers, cause })) {
+        hand_on(&installed.before, signal, info, context);
+    }
+}
+
+/// Interrupts a thread of this process: its handler finds [`Cause::Question`]. Returns false if the thread
+/// is gone. A signal that comes while another one is pending is dropped, and so may have to be sent again.
+///
+/// # Signal safety
+///
+/// System calls only; `errno` is kept.
+pub(crate) fn interrupt(thread: u32) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: getpid takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    let mut info = WholeInfo { whole: [0; 16] };
+    info.info = ManuallyDrop::new(Info {
+        signal: libc::SIGPROF,
+        errno: 0,
+        code: SI_QUEUE,
+        #[cfg(target_pointer_width = "64")]
+        padding: 0,
+        sender: process,
+        count: 0,
+        value: QUESTION,
+    });
+    // SAFETY: the information lives and is of the kernel's size; the rest are numbers.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            c_long::from(process),
+            c_long::from(thread),
+            c_long::from(libc::SIGPROF),
+            &raw const info,
+        )
+    };
+    sent == 0
 }
 
 /// Gives a signal that is not ours to whom it was for before; to nobody if it was to end the process,
@@ -172,10 +243,4 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
     // SAFETY: the result is a live exclusive value; a clock that is not there is refused.
     let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
     (read == 0).then(|| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
-}
-
-/// Returns the kernel's numbers of all threads of this process. Reads a directory, and allocates.
-pub(crate) fn threads() -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

@@ -1,0 +1,67 @@
+//! What a thread says when it is interrupted and asked where it is.
+
+use std::ptr;
+
+use super::primitive::AtomicPtr;
+use super::question::Questions;
+use super::thread::current;
+use super::tree::Node;
+use super::wait::Wait;
+use crate::labels::Set;
+use crate::stack;
+use crate::sys::Registers;
+
+/// All questions that there are at a moment.
+pub(crate) static QUESTIONS: Questions<Answer> = Questions::new(AtomicPtr::new(ptr::null_mut()));
+
+/// What an interrupted thread shall do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Wanted {
+    /// Say where it is.
+    #[default]
+    Stack,
+    /// Record so many periods of CPU time, each of so many nanoseconds, where it is.
+    CpuTime { expiries: u64, period: u64 },
+}
+
+/// A question and its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) wanted: Wanted,
+    /// The span path and the labels in force.
+    pub(crate) node: Option<&'static Node>,
+    pub(crate) labels: Option<&'static Set>,
+    /// The wait that the thread shows.
+    pub(crate) wait: Option<Wait>,
+    depth: usize,
+    frames: Box<[u64]>,
+}
+
+impl Answer {
+    /// Makes room for so many frames. Allocates.
+    pub(crate) fn prepare(&mut self, depth: usize) {
+        self.wanted = Wanted::Stack;
+        if self.frames.len() != depth {
+            self.frames = vec![0; depth].into();
+        }
+    }
+
+    /// Says where the calling thread was struck.
+    ///
+    /// # Signal safety
+    ///
+    /// Allocates nothing, waits for nothing.
+    pub(crate) fn fill(&mut self, at: Registers) {
+        let thread = current();
+        self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
+        self.labels = thread.and_then(|thread| thread.labels());
+        self.wait = thread.and_then(|thread| thread.wait());
+        let bounds = thread.and_then(|thread| thread.bounds());
+        self.depth = stack::capture_interrupted(at, bounds, &mut self.frames);
+    }
+
+    /// Returns the stack, leaf first.
+    pub(crate) fn frames(&self) -> &[u64] {
+        &self.frames[..self.depth]
+    }
+}

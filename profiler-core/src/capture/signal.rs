@@ -1,0 +1,41 @@
+//! What a signal has the thread do that it strikes: record its CPU time, or say where it is.
+
+use crate::buffer::answer::{QUESTIONS, Wanted};
+use crate::buffer::record::Source;
+use crate::capture;
+use crate::sys::sampling::{self, Cause, Struck};
+use crate::sys::{self, Registers};
+
+/// Has threads hear our signals, for good; false if the system refuses.
+pub(crate) fn hear() -> bool {
+    sampling::on_signal(struck)
+}
+
+/// The handler: false if the signal is not ours.
+fn struck(Struck { registers, cause }: Struck) -> bool {
+    match cause {
+        Cause::Timer { period, expiries } => {
+            count(registers, expiries, period);
+            true
+        }
+        Cause::Question => {
+            // None may be left, if it was taken back.
+            answer(registers);
+            true
+        }
+        Cause::Lost => answer(registers),
+    }
+}
+
+fn answer(at: Registers) -> bool {
+    QUESTIONS.answer(sys::thread_id(), |answer| match answer.wanted {
+        Wanted::Stack => answer.fill(at),
+        Wanted::CpuTime { expiries, period } => count(at, expiries, period),
+    })
+}
+
+fn count(at: Registers, expiries: u64, period: u64) {
+    let nanoseconds = expiries.saturating_mul(period);
+    let values = [expiries.cast_signed(), nanoseconds.cast_signed(), 0, 0];
+    capture::record_struck(Source::Cpu, at, values);
+}

@@ -1,0 +1,72 @@
+//! The machine stacks of threads, as they are now: each is interrupted and says where it is.
+//!
+//! This disturbs: some blocking calls return `EINTR` when a signal is handled, whatever flags its
+//! handler has. So it is done where a person asks for it, never for a scraper.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::buffer::answer::{Answer, QUESTIONS};
+use crate::buffer::question::Question;
+use crate::buffer::tree::Node;
+use crate::buffer::wait::Wait;
+use crate::labels::Set;
+use crate::sys::{self, sampling};
+
+/// How long a thread may take that could answer, which it does as soon as it gets a processor.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest pause between two looks at what was answered.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Where a thread is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Leaf first.
+    pub(crate) frames: Vec<u64>,
+    /// The span path and the labels in force.
+    pub(crate) node: Option<&'static Node>,
+    pub(crate) labels: Option<&'static Set>,
+    /// What it waits for, if that is a lock of ours or another wait that it shows.
+    pub(crate) wait: Option<Wait>,
+}
+
+/// Asks all threads at once. Those are missing that are gone, block the signal, are stopped, or sleep
+/// where no signal reaches them.
+pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap<u32, Place> {
+    let mut open: Vec<_> = threads
+        .map(|thread| QUESTIONS.ask(thread, |answer| answer.prepare(depth)))
+        .filter(|question| sampling::interrupt(question.thread()))
+        .collect();
+    let mut places = FxHashMap::default();
+    let begin = Instant::now();
+    let mut pause = PAUSE / 100;
+    loop {
+        let (answered, unanswered): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(Question::is_answered);
+        open = unanswered;
+        for question in answered {
+            let thread = question.thread();
+            places.extend(question.read(|answer| (thread, Place::of(answer))));
+        }
+        if open.is_empty() || begin.elapsed() > PATIENCE {
+            return places;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE);
+        if pause == PAUSE {
+            // Once more: a signal that comes while another one is pending is dropped.
+            open.retain(|question| {
+                let thread = question.thread();
+                !sys::is_deaf(thread) && sampling::interrupt(thread)
+            });
+        }
+    }
+}
+
+impl Place {
+    fn of(answer: &Answer) -> Self {
+        let Answer { node, labels, wait, .. } = *answer;
+        Self { frames: answer.frames().to_vec(), node, labels, wait }
+    }
+}

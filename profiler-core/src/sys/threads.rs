@@ -1,0 +1,147 @@
+//! What the kernel tells of the threads of this process, without asking them.
+
+use super::Activity;
+
+pub(super) fn threads() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+pub(super) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
+    let stat = std::fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // `12345 (name, which may hold anything) S …`
+    let (front, rest) = stat.rsplit_once(") ")?;
+    let (_, name) = front.split_once(" (")?;
+    let call = || std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok();
+    let activity = match rest.as_bytes().first()? {
+        b'R' => Activity::Running,
+        b'D' => Activity::Uninterruptible,
+        b'T' | b't' => Activity::Stopped,
+        b'X' | b'Z' => return None,
+        _ => call().and_then(|call| waiting(&call)).unwrap_or(Activity::SystemCall),
+    };
+    Some((name.to_owned(), activity))
+}
+
+/// Tells by the text of `syscall`: `running`, or the number of the call, its arguments in hexadecimal, the
+/// stack pointer and the program counter.
+fn waiting(call: &str) -> Option<Activity> {
+    let number = call.split_ascii_whitespace().next()?;
+    if number == "running" {
+        return Some(Activity::Running);
+    }
+    Some(match number.parse().ok()? {
+        libc::SYS_futex => Activity::Futex,
+        libc::SYS_clock_nanosleep | libc::SYS_nanosleep => Activity::Sleep,
+        libc::SYS_epoll_pwait
+        | libc::SYS_ppoll
+        | libc::SYS_pselect6
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_connect
+        | libc::SYS_recvfrom
+        | libc::SYS_recvmsg
+        | libc::SYS_recvmmsg
+        | libc::SYS_sendto
+        | libc::SYS_sendmsg
+        | libc::SYS_read
+        | libc::SYS_readv
+        | libc::SYS_write
+        | libc::SYS_writev
+        | libc::SYS_io_uring_enter => Activity::Io,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait | libc::SYS_poll | libc::SYS_select => Activity::Io,
+        _ => Activity::SystemCall,
+    })
+}
+
+pub(super) fn is_deaf(thread: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")) else {
+        return true;
+    };
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim);
+    let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap_or(0);
+    let is_blocked = blocked >> (libc::SIGPROF - 1) & 1 != 0;
+    is_blocked || field("State:").starts_with(['D', 'T', 't', 'X', 'Z'])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::thread_id;
+
+    /// Waits until the kernel says that of a thread.
+    fn becomes(thread: u32, expected: Activity) {
+        while thread_activity(thread).map(|(_, activity)| activity) != Some(expected) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn started(body: impl FnOnce() + Send + 'static) -> (u32, std::thread::JoinHandle<()>) {
+        let (tell, told) = mpsc::channel();
+        let builder = std::thread::Builder::new().name("a) R b (c".to_owned());
+        let thread = builder.spawn(move || {
+            tell.send(thread_id()).unwrap();
+            body();
+        });
+        (told.recv().unwrap(), thread.unwrap())
+    }
+
+    #[test]
+    fn threads_are_listed_and_said_to_wait_for_what_they_wait() {
+        assert!(threads().contains(&thread_id()));
+        let (end, ended) = mpsc::channel::<()>();
+        let (thread, handle) = started(move || ended.recv().unwrap());
+        assert!(threads().contains(&thread));
+        becomes(thread, Activity::Futex);
+        assert_eq!(thread_activity(thread).unwrap().0, "a) R b (c");
+        end.send(()).unwrap();
+        handle.join().unwrap();
+
+        let (thread, handle) = started(|| std::thread::sleep(Duration::from_millis(200)));
+        becomes(thread, Activity::Sleep);
+        handle.join().unwrap();
+
+        let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (thread, handle) = started(move || {
+            std::io::Read::read(&mut &theirs, &mut [0]).unwrap();
+        });
+        becomes(thread, Activity::Io);
+        std::io::Write::write_all(&mut &mine, &[0]).unwrap();
+        handle.join().unwrap();
+        while thread_activity(thread).is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(thread_activity(thread_id()).unwrap().1, Activity::Running);
+    }
+
+    #[test]
+    fn calls_are_told_by_their_numbers() {
+        for (call, expected) in [
+            ("running", Some(Activity::Running)),
+            ("-1 0x7ffe 0x7f00", Some(Activity::SystemCall)),
+            ("999 0x0 0x7ffe 0x7f00", Some(Activity::SystemCall)),
+            ("", None),
+            ("what", None),
+        ] {
+            assert_eq!(waiting(call), expected, "{call}");
+        }
+        assert_eq!(waiting(&format!("{} 0x0", libc::SYS_futex)), Some(Activity::Futex));
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_hears_and_one_that_is_gone_does_not() {
+        assert!(is_deaf(0));
+        assert!(!is_deaf(thread_id()));
+        let (thread, handle) = started(std::thread::park);
+        becomes(thread, Activity::Futex);
+        assert!(!is_deaf(thread));
+        handle.thread().unpark();
+        handle.join().unwrap();
+    }
+}
