@@ -3,15 +3,18 @@
 use std::time::{Instant, SystemTime};
 
 use crate::buffer::record::Source;
-use crate::capture::cpu::{self, Running, Truth};
+use crate::capture::cpu::{self, Truth};
+use crate::capture::signal;
 use crate::config::View;
 use crate::error::Unavailable;
 use crate::kind::Kind;
+use crate::live::wall;
 use crate::merge::{self, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
 
-/// A capture of CPU time that runs until it is finished. Dropped, it ends and is forgotten.
+/// A capture of CPU time or of wall-clock time that runs until it is finished. Dropped, it ends and is
+/// forgotten.
 ///
 /// Captures may overlap; each gets what happens between its start and its end.
 ///
@@ -33,17 +36,27 @@ pub struct Capture {
     kind: Kind,
     running: Running,
     rate: u32,
-    before: Rows,
     began: (SystemTime, Instant),
 }
 
+#[derive(Debug)]
+enum Running {
+    Cpu {
+        running: cpu::Running,
+        /// What there was before.
+        before: Rows,
+    },
+    Wall(wall::Running),
+}
+
 impl Capture {
-    /// Samples a second of CPU time of [`Capture::start`].
+    /// Samples a second of [`Capture::start`].
     pub const DEFAULT_RATE: u32 = 100;
     /// The most samples a second.
     pub const MAX_RATE: u32 = cpu::FASTEST;
 
-    /// Starts a capture at 100 samples a second of CPU time.
+    /// Starts a capture at 100 samples a second: of [`Kind::Profile`] for each thread that runs, in its CPU time,
+    /// of [`Kind::Wall`] for each thread.
     ///
     /// # Errors
     ///
@@ -52,25 +65,35 @@ impl Capture {
         Self::start_with(kind, Self::DEFAULT_RATE)
     }
 
-    /// Starts a capture at so many samples a second of CPU time, 1 to [`Capture::MAX_RATE`]; values
-    /// outside are taken to the nearest bound.
+    /// Starts a capture at so many samples a second, 1 to [`Capture::MAX_RATE`]; values outside are taken to
+    /// the nearest bound.
+    ///
+    /// CPU time is sampled as often as that whatever the rate is. Wall-clock time may be sampled less
+    /// often, with many threads or on a busy machine; each sample then stands for more of it.
     ///
     /// # Errors
     ///
     /// As [`Capture::start`].
     pub fn start_with(kind: Kind, rate: u32) -> Result<Self, Unavailable> {
         let unavailable = |reason| Unavailable { kind, reason };
-        if kind != Kind::Profile {
+        if !matches!(kind, Kind::Profile | Kind::Wall) {
             return Err(unavailable("it is no capture: read it with snapshot"));
         }
         if !profiler::is_started() {
             return Err(unavailable("the profiler is not started"));
         }
+        if !signal::hear() {
+            return Err(unavailable("threads can be sampled on Linux x86_64 and aarch64 only"));
+        }
         let rate = rate.clamp(1, Self::MAX_RATE);
         let began = (SystemTime::now(), Instant::now());
-        let running = cpu::begin(rate).map_err(unavailable)?;
-        let before = merge::tallies(Source::Cpu, None);
-        Ok(Self { kind, running, rate, before, began })
+        let running = if kind == Kind::Wall {
+            Running::Wall(wall::begin(rate, profiler::stack_depth()))
+        } else {
+            let running = cpu::begin(rate);
+            Running::Cpu { running, before: merge::tallies(Source::Cpu, None) }
+        };
+        Ok(Self { kind, running, rate, began })
     }
 
     /// Ends the capture and returns the profile, in the configured view.
@@ -84,27 +107,36 @@ impl Capture {
     /// CPU time of threads that came and went unseen stands under `[unsampled]`.
     #[must_use]
     pub fn finish_with(self, view: View) -> Profile {
-        let mut rows = merge::tallies(Source::Cpu, None);
-        let truth = self.running.truth();
-        let duration = self.began.1.elapsed();
-        drop(self.running);
-        merge::subtract(&mut rows, self.before);
-        let captured: i64 = rows.values().map(|sums| sums.values[1]).sum();
-        let lost: i64 = rows
-            .iter()
-            .filter(|(key, _)| key.stack == Stack::Marker("[lost]"))
-            .map(|(_, sums)| sums.values[0])
-            .sum();
-        let unsampled = unsampled(truth.process, truth.sampled, captured.cast_unsigned());
-        merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
-        let period = 1_000_000_000 / i64::from(self.rate);
-        for sums in rows.values_mut() {
-            // Timers run at the fastest rate of all captures; a sample is a period of this one.
-            sums.values[0] = (sums.values[1] + period / 2) / period;
-        }
-        let comment = comment(captured, unsampled, lost, truth);
-        profiler::build(self.kind, view, period, self.began.0, &rows).captured(duration, comment)
+        let Self { kind, running, rate, began: (time, began) } = self;
+        let period = 1_000_000_000 / i64::from(rate);
+        let (rows, comment) = match running {
+            Running::Cpu { running, before } => cpu_time(running, before, period),
+            Running::Wall(running) => (running.rows(), None),
+        };
+        let duration = began.elapsed();
+        profiler::build(kind, view, period, time, &rows).captured(duration, comment)
     }
+}
+
+/// Returns the CPU time since the rows of `before`, and what there is to say of it.
+fn cpu_time(running: cpu::Running, before: Rows, period: i64) -> (Rows, Option<String>) {
+    let mut rows = merge::tallies(Source::Cpu, None);
+    let truth = running.truth();
+    drop(running);
+    merge::subtract(&mut rows, before);
+    let captured: i64 = rows.values().map(|sums| sums.values[1]).sum();
+    let lost: i64 = rows
+        .iter()
+        .filter(|(key, _)| key.stack == Stack::Marker("[lost]"))
+        .map(|(_, sums)| sums.values[0])
+        .sum();
+    let unsampled = unsampled(truth.process, truth.sampled, captured.cast_unsigned());
+    merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
+    for sums in rows.values_mut() {
+        // Timers run at the fastest rate of all captures; a sample is a period of this one.
+        sums.values[0] = (sums.values[1] + period / 2) / period;
+    }
+    (rows, Some(comment(captured, unsampled, lost, truth)))
 }
 
 /// CPU time of threads without a timer, as far as it is missing: the clocks are read at other moments

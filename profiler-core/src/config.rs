@@ -126,6 +126,8 @@ pub struct LabelView {
     pub thread: bool,
     /// Where the lock was acquired, as `acquired_at`.
     pub acquired_at: bool,
+    /// Of `wall`: whether the thread was `running` or `waiting`, as `state`.
+    pub state: bool,
     /// How long single waits were, as the numeric label `wait` of `block`: the power of four in
     /// nanoseconds that a wait reaches, so 50 ms stand under 4^12 = 16,777,216.
     pub wait: bool,
@@ -133,11 +135,14 @@ pub struct LabelView {
 
 impl LabelView {
     /// Only `lock`, `kind` and the application's own labels.
-    pub const NONE: Self = Self { span: false, thread: false, acquired_at: false, wait: false };
+    pub const NONE: Self =
+        Self { span: false, thread: false, acquired_at: false, state: false, wait: false };
     /// Every label there is.
-    pub const ALL: Self = Self { span: true, thread: true, acquired_at: true, wait: true };
+    pub const ALL: Self =
+        Self { span: true, thread: true, acquired_at: true, state: true, wait: true };
     /// The accepted words, as in `?labels=span,thread`.
-    pub const NAMES: &'static [&'static str] = &["span", "thread", "acquired_at", "wait", "all"];
+    pub const NAMES: &'static [&'static str] =
+        &["span", "thread", "acquired_at", "state", "wait", "all"];
 
     /// Returns the labels of a list such as `span,thread`; spaces around names are passed over.
     ///
@@ -162,6 +167,7 @@ impl LabelView {
             "span" => self.span = true,
             "thread" => self.thread = true,
             "acquired_at" => self.acquired_at = true,
+            "state" => self.state = true,
             "wait" => self.wait = true,
             "all" => self = Self::ALL,
             _ => return Err(name),
@@ -182,6 +188,9 @@ pub struct View {
     pub symbols: Symbols,
     /// Whose stacks `goroutine` shows.
     pub threads: ThreadView,
+    /// Whether `wall` shows threads of executors and pools while they wait for work. They are told by the
+    /// names of functions, so without names none is left out.
+    pub idle: bool,
 }
 
 impl View {
@@ -203,6 +212,13 @@ impl View {
     #[must_use]
     pub const fn symbols(mut self, symbols: Symbols) -> Self {
         self.symbols = symbols;
+        self
+    }
+
+    /// Sets [`View::idle`].
+    #[must_use]
+    pub const fn idle(mut self, idle: bool) -> Self {
+        self.idle = idle;
         self
     }
 
@@ -364,7 +380,8 @@ impl Config {
             config.view.symbols = symbols;
         }
         let name = "PROFILER_LABELS";
-        let accepted = "names out of span, thread, acquired_at, wait and all, separated by commas";
+        let accepted =
+            "names out of span, thread, acquired_at, state, wait and all, separated by commas";
         let labels = |value: &str| LabelView::from_names(value).ok();
         if let Some(labels) = read(name, variable(name), accepted, labels)? {
             config.view.labels = labels;

@@ -23,6 +23,8 @@ pub enum Kind {
     Spans,
     /// Where threads were created.
     Threadcreate,
+    /// Where threads are, whether they run or wait.
+    Wall,
     /// A [`CustomProfile`](crate::CustomProfile) of the application, by its name.
     Custom(&'static str),
 }
@@ -97,7 +99,9 @@ const ALLOC_OBJECTS: ValueType = values("alloc_objects", "count");
 const ALLOC_SPACE: ValueType = values("alloc_space", "bytes");
 const INUSE_OBJECTS: ValueType = values("inuse_objects", "count");
 const INUSE_SPACE: ValueType = values("inuse_space", "bytes");
+const SAMPLES: ValueType = values("samples", "count");
 const CPU: ValueType = values("cpu", "nanoseconds");
+const WALL: ValueType = values("wall", "nanoseconds");
 const CALLS: ValueType = values("calls", "count");
 const BUSY: ValueType = values("busy", "nanoseconds");
 const IDLE: ValueType = values("idle", "nanoseconds");
@@ -150,7 +154,7 @@ static MUTEX: Description = Description {
 static GOROUTINE_ROW: Description = Description {
     name: "goroutine",
     title: "Tasks and threads",
-    summary: "What every known thread is doing now. Use debug=2 for each by itself, with the lock it waits for and who holds it.",
+    summary: "What every thread is doing now, by what it has published; nobody is disturbed. Use threads=all for the stack of each, debug=2 for each by itself, with what it waits for and who holds that: both interrupt every thread.",
     values: &[GOROUTINE],
     default_value: None,
     period_type: GOROUTINE,
@@ -163,9 +167,21 @@ static PROFILE: Description = Description {
     name: "profile",
     title: "CPU",
     summary: "Where CPU time goes, on every thread, for as many seconds as the seconds parameter says (30).",
-    values: &[values("samples", "count"), CPU],
+    values: &[SAMPLES, CPU],
     default_value: None,
     period_type: CPU,
+    text: TextForm::Count,
+    read: Read::Interval,
+    delta: false,
+};
+
+static WALL_ROW: Description = Description {
+    name: "wall",
+    title: "Wall clock",
+    summary: "Where threads are, whether they run or wait, for as many seconds as the seconds parameter says (30). Threads of pools that wait for work are left out; use idle=1 to see them.",
+    values: &[SAMPLES, WALL],
+    default_value: None,
+    period_type: WALL,
     text: TextForm::Count,
     read: Read::Interval,
     delta: false,
@@ -219,6 +235,7 @@ impl Kind {
         Self::Profile,
         Self::Spans,
         Self::Threadcreate,
+        Self::Wall,
     ];
 
     /// Returns the built-in kind of that name.
@@ -241,6 +258,7 @@ impl Kind {
             Self::Profile => PROFILE,
             Self::Spans => SPANS,
             Self::Threadcreate => THREADCREATE_ROW,
+            Self::Wall => WALL_ROW,
             Self::Custom(name) => Description { name, title: name, ..CUSTOM },
         }
     }
@@ -269,7 +287,7 @@ impl Kind {
         named.unwrap_or(values.len() - 1)
     }
 
-    /// Returns what the period counts; the period itself is 1, for `profile` the time between two
+    /// Returns what the period counts; the period itself is 1, for `profile` and `wall` the time between two
     /// samples, for `heap` and `allocs` [`Rates::heap_bytes`](crate::Rates::heap_bytes) when they were
     /// read.
     #[must_use]

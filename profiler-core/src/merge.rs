@@ -45,8 +45,10 @@ pub(crate) struct Key {
     pub(crate) size: u64,
     /// Where the lock was acquired; the label `acquired_at`.
     pub(crate) acquired_at: Option<&'static Location<'static>>,
-    /// The name of the thread; the label `thread`. Only in live profiles.
+    /// The name of the thread; the label `thread`. Only of threads that are seen at work.
     pub(crate) thread: Option<Arc<str>>,
+    /// Whether the thread ran, or waited; the label `state`. Only in `wall`.
+    pub(crate) on_cpu: Option<bool>,
 }
 
 impl Key {
@@ -110,6 +112,7 @@ impl Keys {
             size: header.size,
             acquired_at: header.acquired_at,
             thread: None,
+            on_cpu: None,
         }
     }
 

@@ -175,7 +175,7 @@ pub fn count(kind: Kind) -> usize {
             let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)
         }
-        Kind::Profile => 0,
+        Kind::Profile | Kind::Wall => 0,
         Kind::Allocs | Kind::Block | Kind::Heap | Kind::Mutex | Kind::Spans => rows(kind).len(),
     }
 }
@@ -218,7 +218,7 @@ pub(crate) fn build(kind: Kind, view: View, period: i64, time: SystemTime, rows:
         Ok(()) if kind != Kind::Spans => view,
         _ => view.stack(StackView::Logical),
     };
-    let depth = config().stack_depth;
+    let depth = stack_depth();
     profile::build(Reading { kind, view, depth, period, time }, rows, RESOLVER.get())
 }
 
@@ -236,7 +236,7 @@ fn available(kind: Kind) -> Result<(), Unavailable> {
         Kind::Allocs | Kind::Heap if !alloc::is_installed() => {
             Err(Unavailable { kind, reason: NO_ALLOCATOR })
         }
-        Kind::Profile => {
+        Kind::Profile | Kind::Wall => {
             Err(Unavailable { kind, reason: "it takes time: use profiler_core::Capture" })
         }
         _ => Ok(()),
@@ -257,7 +257,7 @@ fn rows(kind: Kind) -> Rows {
         Kind::Block => merge::tallies(Source::Block, None),
         Kind::Mutex => merge::tallies(Source::Mutex, None),
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
-        Kind::Profile => merge::tallies(Source::Cpu, None),
+        Kind::Profile | Kind::Wall => Rows::default(),
         Kind::Spans => merge::spans(),
         Kind::Goroutine => threads::rows(None),
         Kind::Threadcreate => merge::threads(),
@@ -270,10 +270,15 @@ pub fn symbol(address: u64) -> Option<String> {
     RESOLVER.lock().symbol_at(address)
 }
 
+/// Returns how many frames of a stack are kept.
+pub(crate) fn stack_depth() -> usize {
+    config().stack_depth
+}
+
 /// Returns of how many frames threads are asked for their stacks; nothing to leave them alone.
 fn asked(threads: ThreadView) -> Option<usize> {
     let asks = threads == ThreadView::All && signal::hear();
-    asks.then(|| config().stack_depth)
+    asks.then(stack_depth)
 }
 
 /// Threads named in one go: label sets of one profile are bounded.
@@ -294,7 +299,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
     let caller = sys::thread_id();
     let mut states = threads::states(asked(ThreadView::All));
     states.sort_by_key(|state| (state.thread != caller, state.thread));
-    let labels = LabelView { span: true, thread: true, acquired_at: true, wait: false };
+    let labels = LabelView { wait: false, ..LabelView::ALL };
     let view = default_view().labels(labels);
     for (position, states) in states.chunks(DUMP_CHUNK).enumerate() {
         let mut rows = Rows::default();
@@ -304,7 +309,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
         }
         let time = SystemTime::now();
         let reading =
-            Reading { kind: Kind::Goroutine, view, depth: config().stack_depth, period: 1, time };
+            Reading { kind: Kind::Goroutine, view, depth: stack_depth(), period: 1, time };
         let profile = profile::build(reading, &rows, RESOLVER.get());
         dump::write(&mut writer, states, &profile, position == 0)?;
     }

@@ -148,6 +148,7 @@ fn read_view(query: Query<'_>, mut view: View) -> Result<View, String> {
         "none" => view = view.symbols(Symbols::None),
         other => return Err(refused("symbols", other, "dwarf, table or none")),
     }
+    view = view.idle(query.integer("idle") > 0);
     match query.first("threads").as_str() {
         "" => {}
         "published" => view = view.threads(ThreadView::Published),
@@ -291,12 +292,16 @@ mod tests {
         view("symbols=dwarf", Ok(plain));
         view("labels=span,thread", Ok(plain.labels(labels(&["span", "thread"]))));
         view("labels=all", Ok(plain.labels(LabelView::ALL)));
+        view("threads=all", Ok(plain.threads(ThreadView::All)));
+        view("threads=published&idle=0&idle=1", Ok(plain));
+        view("idle=1", Ok(plain.idle(true)));
+        view("threads=1", Err(r#"invalid value "1" for "threads" - must be published or all"#));
         view("stack=go", Err(r#"invalid value "go" for "stack" - must be native or logical"#));
         view("symbols=1", Err(r#"invalid value "1" for "symbols" - must be dwarf, table or none"#));
         view(
             "labels=span,spam",
             Err(
-                r#"invalid value "spam" for "labels" - must be any of span, thread, acquired_at, wait, all"#,
+                r#"invalid value "spam" for "labels" - must be any of span, thread, acquired_at, state, wait, all"#,
             ),
         );
     }

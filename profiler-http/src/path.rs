@@ -9,6 +9,8 @@ use crate::response::{Response, method_not_allowed, plain, redirect};
 
 /// Where everything is found.
 pub(crate) const ROOT: &str = "/debug/pprof/";
+/// Where scrapers look for wall-clock time, which Go has from elsewhere.
+const FGPROF: &str = "/debug/fgprof";
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(crate) fn route(
             return Err(to(&clean));
         }
         (name, false)
+    } else if decoded == FGPROF {
+        ("wall", false)
     } else if decoded == ROOT.trim_end_matches('/') {
         return Err(if reading { to(ROOT) } else { method_not_allowed(READ) });
     } else {
@@ -162,6 +166,9 @@ mod tests {
         check("GET /debug/pprof/%6Dutex", r#"Profile("mutex")"#);
         check("GET /debug/pprof/mutex/", r#"Profile("mutex/")"#);
         check("GET /debug/pprof/my/custom.things", r#"Profile("my/custom.things")"#);
+        check("GET /debug/fgprof?seconds=3", r#"Profile("wall")"#);
+        check("POST /debug/fgprof", "405 GET, HEAD");
+        check("GET /debug/fgprof/", "404");
         check("GET /debug/pprof/cmdline", "Cmdline");
         check("GET /debug/pprof/symbol", "Symbol");
         check("POST /debug/pprof/symbol", "Symbol");
@@ -194,6 +201,7 @@ mod tests {
         check("GET /debug/pprof/", "Index");
         check("GET /debug/pprof", "307 /debug/pprof/");
         check("GET /debug/pprof/mutex", r#"Profile("mutex")"#);
+        check("GET /debug/fgprof", r#"Profile("wall")"#);
         check("GET /", "Index, stripped");
         check("GET /mutex", r#"Profile("mutex"), stripped"#);
         check("GET //mutex", r#"Profile("mutex"), stripped"#);

@@ -9,7 +9,7 @@ use super::tree::Node;
 use super::wait::Wait;
 use crate::labels::Set;
 use crate::stack;
-use crate::sys::Registers;
+use crate::sys::{Registers, sampling};
 
 /// All questions that there are at a moment.
 pub(crate) static QUESTIONS: Questions<Answer> = Questions::new(AtomicPtr::new(ptr::null_mut()));
@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     pub(crate) labels: Option<&'static Set>,
     /// The wait that the thread shows.
     pub(crate) wait: Option<Wait>,
+    /// The thread's CPU time once it has answered, in nanoseconds.
+    pub(crate) clock: u64,
     depth: usize,
     frames: Box<[u64]>,
 }
@@ -58,6 +60,7 @@ impl Answer {
         self.wait = thread.and_then(|thread| thread.wait());
         let bounds = thread.and_then(|thread| thread.bounds());
         self.depth = stack::capture_interrupted(at, bounds, &mut self.frames);
+        self.clock = sampling::own_cpu();
     }
 
     /// Returns the stack, leaf first.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::question::Question;
 use crate::buffer::thread;
-use crate::capture::{self, signal};
+use crate::capture;
 use crate::per_process::PerProcess;
 use crate::sys;
 use crate::sys::sampling::{self, Timer};
@@ -94,15 +94,8 @@ pub(crate) struct Truth {
     pub(crate) refused: u64,
 }
 
-/// Begins a capture with so many samples a second of CPU time.
-///
-/// # Errors
-///
-/// The system does not take the handler; the reason, for users.
-pub(crate) fn begin(rate: u32) -> Result<Running, &'static str> {
-    if !signal::hear() {
-        return Err("this system has no timers on the CPU clocks of threads");
-    }
+/// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
+pub(crate) fn begin(rate: u32) -> Running {
     let mut timers = TIMERS.lock();
     let number = timers.next_capture;
     timers.next_capture += 1;
@@ -110,7 +103,7 @@ pub(crate) fn begin(rate: u32) -> Result<Running, &'static str> {
     timers.follow();
     // Relaxed: whoever reads it takes the lock next.
     RUNNING.store(true, Ordering::Relaxed);
-    Ok(Running { number, before: timers.truth() })
+    Running { number, before: timers.truth() }
 }
 
 impl Running {
@@ -179,7 +172,7 @@ impl Timers {
 
     /// Reads the clocks of the threads that have timers, and gives timers to those that have none.
     fn look(&mut self) {
-        let cpu = || sampling::thread_cpu(sys::thread_id()).unwrap_or(0);
+        let cpu = sampling::own_cpu;
         let begin = cpu();
         let threads = sys::threads();
         thread::prepare_for_signals(&threads, capture::depth());

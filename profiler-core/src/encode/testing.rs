@@ -25,6 +25,7 @@ pub(crate) const NATIVE: View = View {
     labels: LabelView::NONE,
     symbols: Symbols::Dwarf,
     threads: ThreadView::Published,
+    idle: false,
 };
 
 /// A reading in 2001, 128 frames deep.
@@ -49,6 +50,7 @@ pub(crate) fn key(stack: Stack) -> Key {
         size: 0,
         acquired_at: None,
         thread: None,
+        on_cpu: None,
     }
 }
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod stacks;
 pub(crate) mod threads;
+pub(crate) mod wall;

@@ -9,9 +9,11 @@ use rustc_hash::FxHashMap;
 
 use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::question::Question;
+use crate::buffer::record::{Header, Source};
 use crate::buffer::tree::Node;
 use crate::buffer::wait::Wait;
 use crate::labels::Set;
+use crate::merge::{Key, Keys, Stack};
 use crate::sys::{self, sampling};
 
 /// How long a thread may take that could answer, which it does as soon as it gets a processor.
@@ -29,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) labels: Option<&'static Set>,
     /// What it waits for, if that is a lock of ours or another wait that it shows.
     pub(crate) wait: Option<Wait>,
+    /// The thread's CPU time since it is there, in nanoseconds.
+    pub(super) clock: u64,
 }
 
 /// Asks all threads at once. Those are missing that are gone, block the signal, are stopped, or sleep
@@ -65,8 +69,17 @@ pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap
 }
 
 impl Place {
-    fn of(answer: &Answer) -> Self {
-        let Answer { node, labels, wait, .. } = *answer;
-        Self { frames: answer.frames().to_vec(), node, labels, wait }
+    /// Returns what a thread has answered.
+    pub(super) fn of(answer: &Answer) -> Self {
+        let Answer { node, labels, wait, clock, .. } = *answer;
+        Self { frames: answer.frames().to_vec(), node, labels, wait, clock }
+    }
+
+    /// Returns the key of a record of it: with the lock, if it waits for one.
+    pub(super) fn key(self, keys: &mut Keys) -> Key {
+        let row = self.wait.and_then(|wait| wait.row);
+        let header = row.map_or(Header::new(Source::Block), |row| row.header());
+        let header = Header { node: self.node, labels: self.labels, ..header };
+        keys.key(&header, Stack::Native(self.frames.into()))
     }
 }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::stacks::{self, Place};
+use super::stacks;
 use crate::buffer::record::{Header, Source, Waiting};
 use crate::buffer::thread::{self, Thread};
 use crate::buffer::wait::Wait;
@@ -64,7 +64,10 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         .map(|(thread, (name, activity))| {
             let block = blocks.get(&thread).copied();
             let (key, wait) = match places.remove(&thread) {
-                Some(place) => (asked_key(&place, &mut keys), place.wait),
+                Some(place) => {
+                    let wait = place.wait;
+                    (place.key(&mut keys), wait)
+                }
                 None => published(block, activity, &mut keys),
             };
             let wait = wait.and_then(|wait| WaitState::new(block?, wait));
@@ -88,17 +91,6 @@ pub(crate) fn rows(asked: Option<usize>) -> Rows {
     rows
 }
 
-/// The header of a wait's record, or of none.
-fn header_of(wait: Option<Wait>) -> Option<Header> {
-    wait.and_then(|wait| wait.row).map(|row| row.header())
-}
-
-fn asked_key(place: &Place, keys: &mut Keys) -> Key {
-    let header = header_of(place.wait).unwrap_or(Header::new(Source::Block));
-    let header = Header { node: place.node, labels: place.labels, ..header };
-    keys.key(&header, Stack::Native(place.frames.clone().into()))
-}
-
 /// Returns what a thread shows of itself.
 fn published(
     block: Option<&'static Thread>,
@@ -120,7 +112,7 @@ fn published(
 
 impl WaitState {
     fn new(thread: &'static Thread, wait: Wait) -> Option<Self> {
-        let waiting = header_of(Some(wait))?.waiting;
+        let waiting = wait.row?.header().waiting;
         let length = clock::now().saturating_sub(wait.since);
         Some(Self { waiting, length, holder: holder(thread, waiting) })
     }

@@ -52,6 +52,9 @@ pub(crate) fn build_with(
 
     let mut samples = Samples::with_capacity(rows.len());
     for (row, ((key, sums), set)) in rows.iter().zip(set_of_row).enumerate() {
+        if key.on_cpu == Some(false) && !reading.view.idle && stacks.is_idle(row) {
+            continue;
+        }
         let stack = stacks.take(row, key);
         match &sums.waits {
             Some(waits) if reading.view.labels.wait => {

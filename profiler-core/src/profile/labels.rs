@@ -65,6 +65,7 @@ struct Shown<'a> {
     path: &'a [&'static CallSite],
     acquired_at: Option<&'static Location<'static>>,
     thread: Option<&'a str>,
+    on_cpu: Option<bool>,
 }
 
 /// Forms the text labels of all rows: the distinct sets, and which one each row has.
@@ -87,6 +88,7 @@ pub(crate) fn text_labels(
             path: if view.span { &key.path } else { &[] },
             acquired_at: key.acquired_at.filter(|_| view.acquired_at),
             thread: key.thread.as_deref().filter(|_| view.thread),
+            on_cpu: key.on_cpu.filter(|_| view.state),
         };
         let id = *by_key.entry(shown).or_insert_with_key(|shown| {
             *by_set.entry(shown.labels()).or_insert_with_key(|set| {
@@ -116,6 +118,7 @@ impl Shown<'_> {
                 self.acquired_at.map(|at| format!("{}:{}", at.file(), at.line()).into()),
             ),
             ("thread", self.thread.map(Arc::from)),
+            ("state", self.on_cpu.map(|on_cpu| if on_cpu { "running" } else { "waiting" }.into())),
         ];
         labels.extend(own.into_iter().filter_map(|(key, value)| Some((key, value?))));
         labels

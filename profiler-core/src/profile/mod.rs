@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod elf;
 mod function;
+mod idle;
 mod labels;
 mod location;
 mod mapping;
@@ -103,9 +104,9 @@ impl Profile {
     }
 
     /// Notes how much time the profile covers, and what there is to say about it.
-    pub(crate) fn captured(mut self, duration: Duration, comment: String) -> Self {
+    pub(crate) fn captured(mut self, duration: Duration, comment: Option<String>) -> Self {
         self.duration = duration;
-        self.comments = vec![comment];
+        self.comments.extend(comment);
         self
     }
 

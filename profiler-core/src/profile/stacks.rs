@@ -7,7 +7,7 @@ use super::location::{Location, index};
 use super::pseudo::Pseudo;
 use super::symbolize::Found;
 use super::trim::{Cut, Root, without_root};
-use super::{Mapping, allocation, trim};
+use super::{Mapping, allocation, idle, trim};
 use crate::config::StackView;
 use crate::kind::Kind;
 use crate::merge::{Key, Stack, Sums};
@@ -41,8 +41,10 @@ impl Stacks {
         let mut native = Vec::new();
         let mut ends = Vec::with_capacity(rows.len());
         for (key, _) in rows {
+            // Whether a thread is idle says its machine stack, whatever is shown.
+            let is_asked = reading.view.stack == StackView::Native || key.on_cpu.is_some();
             if let Stack::Native(stack) = &key.stack
-                && reading.view.stack == StackView::Native
+                && is_asked
             {
                 native.extend(stack.iter().filter(|&&address| address != 0).map(|&address| {
                     *ids.entry(address).or_insert_with(|| {
@@ -108,16 +110,22 @@ impl Stacks {
         &self.native[start..self.ends[row]]
     }
 
+    /// Returns whether a thread that waits there waits for work.
+    pub(crate) fn is_idle(&self, row: usize) -> bool {
+        let lines = |&id: &u32| &*self.locations[id as usize].resolved.lines;
+        idle::is_idle(self.native_stack(row).iter().map(lines))
+    }
+
     /// Returns the stack to show for a row.
     pub(crate) fn take(&mut self, row: usize, key: &Key) -> Box<[u32]> {
         let native = self.native_stack(row);
-        if !native.is_empty() {
+        let logical = self.reading.view.stack == StackView::Logical;
+        if !native.is_empty() && !logical {
             let stack = &native[self.cuts[row].locations..];
             let length = without_root(stack.iter().map(|&id| self.roots[id as usize]));
             return stack[..length.min(self.reading.depth)].into();
         }
         let locations = &mut self.locations;
-        let logical = self.reading.view.stack == StackView::Logical;
         match &key.stack {
             // A thread is on a path, though its machine stack is not known.
             Stack::Marker(name) if !logical || key.path.is_empty() => {
@@ -164,6 +172,6 @@ const fn capture_of(kind: Kind) -> Capture {
             Capture::Call
         }
         Kind::Allocs | Kind::Heap => Capture::Allocation,
-        Kind::Profile | Kind::Spans => Capture::None,
+        Kind::Profile | Kind::Spans | Kind::Wall => Capture::None,
     }
 }

@@ -38,6 +38,10 @@ pub(crate) const fn thread_cpu(_: u32) -> Option<u64> {
     None
 }
 
+pub(crate) const fn own_cpu() -> u64 {
+    0
+}
+
 pub(crate) const fn process_cpu() -> u64 {
     0
 }

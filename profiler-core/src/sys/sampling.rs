@@ -233,6 +233,11 @@ pub(crate) fn thread_cpu(thread: u32) -> Option<u64> {
     read(clock(thread))
 }
 
+/// Returns the CPU time of the calling thread in nanoseconds. May be called in a signal handler.
+pub(crate) fn own_cpu() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)
+}
+
 /// Returns the CPU time of this process in nanoseconds, of threads that are gone too.
 pub(crate) fn process_cpu() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0)

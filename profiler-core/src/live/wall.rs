@@ -1,0 +1,291 @@
+//! Wall-clock time: where every thread is, whether it runs or waits.
+//!
+//! **Problem.** To ask each thread at each tick would interrupt what waits, for nothing: a thread
+//! that has not run since it was asked is where it was.
+//!
+//! **Idea.** At each tick the clocks of all threads are read. One whose clock stands still keeps its last
+//! stack, without being disturbed; of those that have run, a few are asked. What the tick is worth is the
+//! time since the last one, whatever the rate should be, so a late tick loses nothing.
+//!
+//! To go on after an answer costs a thread some microseconds of its clock, which is taken for standing still.
+//!
+//! Captures share the ticks, at the fastest of their rates, and each has sums of its own. A look at all
+//! threads takes a part in [`SHARE`] of a core at the most: with thousands of them ticks come
+//! later.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::stacks::Place;
+use crate::buffer::answer::{Answer, QUESTIONS};
+use crate::buffer::question::Question;
+use crate::buffer::record::{Header, Source};
+use crate::merge::{self, Key, Keys, Rows, Stack};
+use crate::per_process::PerProcess;
+use crate::sys::{self, sampling};
+
+/// So much of a thread's time since its answer is taken for going on where it was: the way back from a
+/// signal, a call begun again, and the way to it, some microseconds each.
+const STILL: u64 = 20_000;
+/// How many threads are asked at one tick.
+const QUESTIONS_A_TICK: usize = 8;
+/// Ticks after which a thread that does not answer is looked at: it may not be able to.
+const PATIENCE: u32 = 4;
+/// A part in so many of a core's time goes into looking at threads.
+const SHARE: u32 = 50;
+/// Distinct stacks that are kept while captures run; further ones are one, `[overflow]`.
+const MAX_STACKS: usize = 16_384;
+
+static WALL: PerProcess<Wall> = PerProcess::new(Wall::default);
+
+#[derive(Default)]
+struct Wall {
+    captures: FxHashMap<u64, Capturing>,
+    next_capture: u64,
+    /// Whether the thread is there that ticks.
+    ticking: bool,
+    last_tick: Option<Instant>,
+    threads: FxHashMap<u32, Watched>,
+    /// Where questions go on at the next tick.
+    next_asked: u32,
+    stacks: Stacks,
+}
+
+struct Capturing {
+    period: Duration,
+    depth: usize,
+    /// By the numbers of stacks.
+    sums: Vec<Sums>,
+}
+
+/// Ticks and nanoseconds, running and waiting.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    running: [i64; 2],
+    waiting: [i64; 2],
+}
+
+/// Stacks with their labels, by numbers.
+#[derive(Default)]
+struct Stacks {
+    keys: Vec<Key>,
+    numbers: FxHashMap<Key, usize>,
+}
+
+struct Watched {
+    name: Arc<str>,
+    /// The number of the stack where it was seen last; of one made for it, until it is seen first.
+    stack: usize,
+    is_seen: bool,
+    /// The thread's clock at the last tick, and when it was seen last.
+    clock: u64,
+    seen_at: u64,
+    asked: Option<Question<Answer>>,
+    /// Ticks since it was asked.
+    ticks: u32,
+}
+
+/// A capture that runs; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    number: u64,
+}
+
+/// Begins a capture with so many ticks a second, and so many frames a stack. Threads must hear
+/// questions.
+pub(crate) fn begin(rate: u32, depth: usize) -> Running {
+    let mut wall = WALL.lock();
+    wall.tick();
+    let number = wall.next_capture;
+    wall.next_capture += 1;
+    let period = Duration::from_secs(1) / rate;
+    wall.captures.insert(number, Capturing { period, depth, sums: Vec::new() });
+    if !wall.ticking {
+        // Without the thread all time goes to where threads are at the end: poor, not wrong.
+        let thread = std::thread::Builder::new().name("profiler-wall".to_owned());
+        wall.ticking = thread.spawn(run).is_ok();
+    }
+    // Only from now on: what was before is none of this capture's.
+    wall.last_tick = Some(Instant::now());
+    wall.look();
+    Running { number }
+}
+
+impl Running {
+    /// Returns what was seen since the beginning: ticks and nanoseconds.
+    pub(crate) fn rows(&self) -> Rows {
+        let mut wall = WALL.lock();
+        wall.tick();
+        let mut rows = Rows::default();
+        let Some(capturing) = wall.captures.get(&self.number) else { return rows };
+        for (key, sums) in wall.stacks.keys.iter().zip(&capturing.sums) {
+            for (on_cpu, [ticks, nanoseconds]) in [(true, sums.running), (false, sums.waiting)] {
+                let key = Key { on_cpu: Some(on_cpu), ..key.clone() };
+                merge::add(&mut rows, key, [ticks, nanoseconds, 0, 0], None);
+            }
+        }
+        rows
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut wall = WALL.lock();
+        wall.captures.remove(&self.number);
+        if wall.captures.is_empty() {
+            wall.threads = FxHashMap::default();
+            wall.stacks = Stacks::default();
+            wall.last_tick = None;
+        }
+    }
+}
+
+/// The thread that ticks, while captures run.
+fn run() {
+    let mut late = Duration::ZERO;
+    loop {
+        let period = {
+            let mut wall = WALL.lock();
+            let period = wall.captures.values().map(|capturing| capturing.period).min();
+            wall.ticking = period.is_some();
+            period
+        };
+        let Some(period) = period else { return };
+        std::thread::sleep(period.saturating_sub(late).max(late * SHARE));
+        let begin = Instant::now();
+        WALL.lock().tick();
+        late = begin.elapsed();
+    }
+}
+
+impl Wall {
+    /// Gives the time since the last tick to where threads are, and looks at them anew.
+    fn tick(&mut self) {
+        let Some(last) = self.last_tick else { return };
+        let now = Instant::now();
+        self.last_tick = Some(now);
+        let time = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
+        for (&thread, watched) in &mut self.threads {
+            // Gone since the last look, perhaps: then it has used no more.
+            let clock = sampling::thread_cpu(thread).unwrap_or(watched.clock);
+            let used = clock.saturating_sub(watched.clock);
+            watched.clock = clock;
+            watched.ticks += 1;
+            watched.take_answer(&mut self.stacks);
+            for capturing in self.captures.values_mut() {
+                if capturing.sums.len() <= watched.stack {
+                    capturing.sums.resize(watched.stack + 1, Sums::default());
+                }
+                let sums = &mut capturing.sums[watched.stack];
+                let sum = if used >= time / 2 { &mut sums.running } else { &mut sums.waiting };
+                sum[0] += 1;
+                sum[1] += time.cast_signed();
+            }
+        }
+        self.look();
+    }
+
+    /// Looks for threads that have come or gone, and asks some that have run.
+    fn look(&mut self) {
+        let mut threads = sys::threads();
+        threads.sort_unstable();
+        self.threads.retain(|thread, _| threads.contains(thread));
+        for &thread in &threads {
+            if !self.threads.contains_key(&thread)
+                && let Some(watched) = Watched::new(thread, &mut self.stacks)
+            {
+                self.threads.insert(thread, watched);
+            }
+        }
+        let depth = self.captures.values().map(|capturing| capturing.depth).max().unwrap_or(1);
+        // From where the last tick stopped, so that everybody's turn comes.
+        let from = threads.partition_point(|&thread| thread < self.next_asked);
+        let mut asked = 0;
+        for &thread in threads[from..].iter().chain(&threads[..from]) {
+            let Some(watched) = self.threads.get_mut(&thread) else { continue };
+            if watched.ask(thread, depth, &mut self.stacks) {
+                asked += 1;
+                self.next_asked = thread + 1;
+            }
+            if asked == QUESTIONS_A_TICK {
+                break;
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn new(thread: u32, stacks: &mut Stacks) -> Option<Self> {
+        let (name, activity) = sys::thread_activity(thread)?;
+        let name: Arc<str> = name.into();
+        let key = marked(activity.marker(), &name);
+        let clock = sampling::thread_cpu(thread)?;
+        // A number of its own, which the stack gets that is seen first; in a storm of threads none.
+        let is_seen = stacks.keys.len() >= 2 * MAX_STACKS;
+        let stack = if is_seen { stacks.number(key) } else { stacks.push(key) };
+        Some(Self { name, stack, is_seen, clock, seen_at: 0, asked: None, ticks: 0 })
+    }
+
+    /// Takes the answer, if it is there.
+    fn take_answer(&mut self, stacks: &mut Stacks) {
+        let Some(question) = self.asked.take_if(|question| question.is_answered()) else { return };
+        let Some(place) = question.read(Place::of) else { return };
+        self.seen_at = place.clock;
+        let key = Key { thread: Some(Arc::clone(&self.name)), ..place.key(&mut Keys::default()) };
+        if self.is_seen {
+            self.stack = stacks.number(key);
+        } else {
+            // What it has spent until now it has spent there.
+            stacks.keys[self.stack] = key;
+            self.is_seen = true;
+        }
+    }
+
+    /// Asks the thread where it is, if it may be elsewhere than when it was seen last.
+    fn ask(&mut self, thread: u32, depth: usize, stacks: &mut Stacks) -> bool {
+        if self.asked.is_some() {
+            if self.ticks % PATIENCE == 0 {
+                // Again, since a signal is dropped that comes while another one is pending.
+                let hears = !sys::is_deaf(thread) && sampling::interrupt(thread);
+                if !hears && let Some((_, activity)) = sys::thread_activity(thread) {
+                    self.stack = stacks.number(marked(activity.marker(), &self.name));
+                    self.is_seen = true;
+                }
+            }
+            return false;
+        }
+        if self.is_seen && self.clock.saturating_sub(self.seen_at) < STILL {
+            return false;
+        }
+        self.ticks = 0;
+        self.asked = Some(QUESTIONS.ask(thread, |answer| answer.prepare(depth)));
+        sampling::interrupt(thread)
+    }
+}
+
+fn marked(marker: &'static str, name: &Arc<str>) -> Key {
+    let key = Keys::default().key(&Header::new(Source::Block), Stack::Marker(marker));
+    Key { thread: Some(Arc::clone(name)), ..key }
+}
+
+impl Stacks {
+    fn number(&mut self, key: Key) -> usize {
+        if let Some(&number) = self.numbers.get(&key) {
+            return number;
+        }
+        let key = if self.numbers.len() < MAX_STACKS { key } else { Key::of_marker("[overflow]") };
+        if let Some(&number) = self.numbers.get(&key) {
+            return number;
+        }
+        let number = self.push(key.clone());
+        self.numbers.insert(key, number);
+        number
+    }
+
+    fn push(&mut self, key: Key) -> usize {
+        self.keys.push(key);
+        self.keys.len() - 1
+    }
+}

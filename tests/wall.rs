@@ -1,0 +1,182 @@
+//! Wall-clock time: each thread is somewhere all the time, and who waits is not disturbed for it.
+
+#![allow(unsafe_code, reason = "epoll is made by system calls")]
+
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as Turn, MutexGuard as TurnGuard, Once, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use profiler_core::sync::Mutex;
+use profiler_core::{
+    Capture, Config, Kind, LabelView, Profile, View, default_view, profiled, with_labels,
+};
+use profiler_tests::check;
+use profiler_tests::keep;
+use profiler_tests::parked::{ThreadId, start_parked};
+
+/// One test at a time: each looks at all threads.
+fn turn() -> TurnGuard<'static, ()> {
+    static TURN: Turn<()> = Turn::new(());
+    static START: Once = Once::new();
+    START.call_once(|| profiler_core::start(Config::default()).expect("the first start"));
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn view() -> View {
+    default_view().labels(LabelView::ALL)
+}
+
+/// What is asked of a sample: the end of a function in its stack, and labels.
+fn seconds(profile: &Profile, function: &str, labels: &[(&str, &str)]) -> f64 {
+    let samples = profile.samples().filter(|sample| {
+        sample.frames().any(|frame| frame.function.is_some_and(|name| name.ends_with(function)))
+            && labels.iter().all(|&(key, value)| sample.label(key) == Some(value))
+    });
+    samples.map(|sample| sample.values()[1] as f64 / 1e9).sum()
+}
+
+/// Asserts that a function was on a thread's stack all the time, but for so many ticks of 10 ms: so long as
+/// the thread took to get there, or the machine to let it run.
+#[track_caller]
+fn all_the_time(profile: &Profile, function: &str, labels: &[(&str, &str)]) {
+    let (seconds, duration) =
+        (seconds(profile, function, labels), profile.duration().as_secs_f64());
+    assert!(seconds > 0.8 * duration, "{function} {labels:?}: {seconds} of {duration} s");
+    assert!(seconds < 1.01 * duration, "{function} {labels:?}: {seconds} of {duration} s");
+}
+
+#[inline(never)]
+fn parks() {
+    thread::park();
+    keep!();
+}
+
+#[profiled]
+#[inline(never)]
+fn waits_for_the_lock(lock: &Mutex<()>) {
+    drop(lock.lock());
+    keep!();
+}
+
+#[inline(never)]
+fn runs(until: &AtomicBool) {
+    while !until.load(Ordering::Relaxed) {
+        black_box(0);
+    }
+}
+
+#[test]
+fn threads_are_somewhere_all_the_time() {
+    let _turn = turn();
+    let lock = Mutex::named("wall", ());
+    let until = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let held = lock.lock();
+        let parked = start_parked(scope, || with_labels([("part", "parked")], parks));
+        start_parked(scope, || waits_for_the_lock(&lock));
+        let (tell, told) = mpsc::channel();
+        let builder = thread::Builder::new().name("runner".to_owned());
+        let runner = builder.spawn_scoped(scope, move || {
+            tell.send(()).expect("somebody listens");
+            runs(until);
+        });
+        told.recv().expect("it has started");
+
+        let capture = Capture::start(Kind::Wall).expect("Linux has it");
+        let idle_too = Capture::start_with(Kind::Wall, 50).expect("two do not collide");
+        thread::sleep(Duration::from_secs(1));
+        let profile = capture.finish_with(view());
+        let idle_too = idle_too.finish_with(view().idle(true));
+        until.store(true, Ordering::Relaxed);
+        drop(held);
+        parked.thread().unpark();
+        runner.expect("the system has threads").join().expect("no panic");
+
+        for profile in [&profile, &idle_too] {
+            let mut body = Vec::new();
+            profile.write_to(&mut body).expect("memory takes all");
+            check::valid(&body);
+            all_the_time(profile, "wall::parks", &[("state", "waiting"), ("part", "parked")]);
+            all_the_time(
+                profile,
+                "wall::waits_for_the_lock",
+                &[
+                    ("state", "waiting"),
+                    ("lock", "wall"),
+                    ("kind", "mutex"),
+                    ("span", "wall::waits_for_the_lock"),
+                ],
+            );
+            all_the_time(profile, "wall::runs", &[("thread", "runner")]);
+            let running = seconds(profile, "wall::runs", &[("state", "running")]);
+            assert!(running > 0.0, "{running}");
+        }
+        // The profiler's own thread waits for its next tick: idle, like a worker without work.
+        let tick = "profiler_core::profiler::tend";
+        assert_eq!(seconds(&profile, tick, &[("state", "waiting")]), 0.0);
+        all_the_time(&idle_too, tick, &[("thread", "profiler")]);
+    });
+}
+
+#[test]
+fn a_capture_has_its_own_interval() {
+    let _turn = turn();
+    thread::scope(|scope| {
+        let early = Capture::start_with(Kind::Wall, 1000).expect("Linux has it");
+        thread::sleep(Duration::from_millis(300));
+        let parked = start_parked(scope, parks);
+        let late = Capture::start(Kind::Wall).expect("two do not collide");
+        drop(Capture::start(Kind::Wall).expect("cancelled at once"));
+        let early = early.finish();
+        thread::sleep(Duration::from_millis(300));
+        let late = late.finish();
+        parked.thread().unpark();
+
+        // A thread that comes later is there from the next tick on.
+        assert!(seconds(&early, "wall::parks", &[]) < 0.5 * early.duration().as_secs_f64());
+        all_the_time(&late, "wall::parks", &[]);
+        assert!(late.duration() >= Duration::from_millis(300));
+    });
+}
+
+/// Waits in `epoll_wait`, which a handled signal ends with EINTR; returns how often.
+fn interruptions(until: &AtomicBool) -> usize {
+    // SAFETY: takes a flag.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let mut interrupted = 0;
+    while !until.load(Ordering::Relaxed) {
+        let mut event = MaybeUninit::<libc::epoll_event>::uninit();
+        // SAFETY: room for one event.
+        interrupted +=
+            usize::from(unsafe { libc::epoll_wait(epoll, event.as_mut_ptr(), 1, 50) } < 0);
+    }
+    // SAFETY: opened above.
+    unsafe { libc::close(epoll) };
+    interrupted
+}
+
+#[test]
+fn who_waits_is_interrupted_about_once() {
+    let _turn = turn();
+    let until = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let waiter = scope.spawn(move || {
+            tell.send(ThreadId::current()).expect("somebody listens");
+            interruptions(until)
+        });
+        told.recv().expect("it has started").wait_until_asleep();
+        let capture = Capture::start_with(Kind::Wall, 1000).expect("Linux has it");
+        thread::sleep(Duration::from_millis(500));
+        let profile = capture.finish();
+        until.store(true, Ordering::Relaxed);
+        let interrupted = waiter.join().expect("no panic");
+        // At its first tick, and a few times more for what it runs between its waits: ten in half a
+        // second, at some 5 µs each, of which 20 µs make one question.
+        assert!((1..20).contains(&interrupted), "{interrupted} of some 500 ticks");
+        all_the_time(&profile, "wall::interruptions", &[]);
+    });
+}
