@@ -5,7 +5,8 @@
 //!
 //! **Idea.** At each tick the clocks of all threads are read. One whose clock stands still keeps its last
 //! stack, without being disturbed; of those that have run, a few are asked. What the tick is worth is the
-//! time since the last one, whatever the rate should be, so a late tick loses nothing.
+//! time since the last one, whatever the rate should be, so a late tick loses nothing. Whether a thread
+//! runs, or would if a processor were free, says the kernel at the same moment.
 //!
 //! To go on after an answer costs a thread some microseconds of its clock, which is taken for standing still.
 //!
@@ -24,7 +25,7 @@ use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::per_process::PerProcess;
-use crate::sys::{self, sampling};
+use crate::sys::{self, Activity, sampling};
 
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
 /// signal, a call begun again, and the way to it, some microseconds each.
@@ -79,6 +80,8 @@ struct Watched {
     /// The number of the stack where it was seen last; of one made for it, until it is seen first.
     stack: usize,
     is_seen: bool,
+    /// Whether it ran at the last tick, or could have.
+    runs: bool,
     /// The thread's clock at the last tick, and when it was seen last.
     clock: u64,
     seen_at: u64,
@@ -179,9 +182,13 @@ impl Wall {
                     capturing.sums.resize(watched.stack + 1, Sums::default());
                 }
                 let sums = &mut capturing.sums[watched.stack];
-                let sum = if used >= time / 2 { &mut sums.running } else { &mut sums.waiting };
+                let sum = if watched.runs { &mut sums.running } else { &mut sums.waiting };
                 sum[0] += 1;
                 sum[1] += time.cast_signed();
+            }
+            if watched.runs || used >= STILL {
+                let activity = sys::thread_activity(thread);
+                watched.runs = activity.is_some_and(|(_, activity)| activity == Activity::Running);
             }
         }
         self.look();
@@ -225,7 +232,8 @@ impl Watched {
         // A number of its own, which the stack gets that is seen first; in a storm of threads none.
         let is_seen = stacks.keys.len() >= 2 * MAX_STACKS;
         let stack = if is_seen { stacks.number(key) } else { stacks.push(key) };
-        Some(Self { name, stack, is_seen, clock, seen_at: 0, asked: None, ticks: 0 })
+        let runs = activity == Activity::Running;
+        Some(Self { name, stack, is_seen, runs, clock, seen_at: 0, asked: None, ticks: 0 })
     }
 
     /// Takes the answer, if it is there.
