@@ -239,6 +239,7 @@ pub struct Config {
     pub(crate) max_stacks: usize,
     pub(crate) max_spans: usize,
     pub(crate) symbol_cache: usize,
+    pub(crate) dump_on_sigquit: bool,
     pub(crate) view: View,
 }
 
@@ -250,6 +251,7 @@ impl Default for Config {
             max_stacks: 16_384,
             max_spans: 4_096,
             symbol_cache: 4 << 20,
+            dump_on_sigquit: false,
             view: View::default(),
         }
     }
@@ -297,6 +299,16 @@ impl Config {
         self
     }
 
+    /// Has the program write every thread to the standard error stream, in the form of
+    /// [`write_threads`](crate::write_threads), when it gets SIGQUIT (Ctrl-\, `kill -QUIT`), and then do what
+    /// it did before at that signal: end, as Go programs do, unless it has a handler of its own. A second
+    /// signal ends it at once. Default: false. Linux only.
+    #[must_use]
+    pub const fn dump_on_sigquit(mut self, dump: bool) -> Self {
+        self.dump_on_sigquit = dump;
+        self
+    }
+
     /// Sets where names come from, unless a request says otherwise.
     #[must_use]
     pub const fn symbols(mut self, symbols: Symbols) -> Self {
@@ -320,6 +332,7 @@ impl Config {
     /// | `PROFILER_MUTEX_FRACTION` | [`Rates::mutex_fraction`] |
     /// | `PROFILER_HEAP_BYTES` | [`Rates::heap_bytes`] |
     /// | `PROFILER_STACK_DEPTH` | [`Config::stack_depth`], 1 to 1024 |
+    /// | `PROFILER_DUMP_ON_SIGQUIT` | [`Config::dump_on_sigquit`], `1` or `0` |
     /// | `PROFILER_SYMBOLS` | `dwarf`, `table` or `none` |
     /// | `PROFILER_LABELS` | names as in `?labels=`, separated by commas |
     ///
@@ -374,6 +387,15 @@ impl Config {
         if let Some(depth) = read(name, variable(name), accepted, depth)? {
             config.stack_depth = depth;
         }
+        let name = "PROFILER_DUMP_ON_SIGQUIT";
+        let switch = |value: &str| match value {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        };
+        if let Some(dump) = read(name, variable(name), "1 or 0", switch)? {
+            config.dump_on_sigquit = dump;
+        }
         let name = "PROFILER_SYMBOLS";
         let symbols = |value: &str| Symbols::from_name(value);
         if let Some(symbols) = read(name, variable(name), "dwarf, table or none", symbols)? {
@@ -408,6 +430,7 @@ mod tests {
         assert_eq!(rates("PROFILER_MUTEX_FRACTION", "7"), Rates::DEFAULT.mutex_fraction(7));
         assert_eq!(rates("PROFILER_HEAP_BYTES", "0"), Rates::DEFAULT.heap_bytes(0));
         assert_eq!(config("PROFILER_STACK_DEPTH", "64").expect("accepted").stack_depth, 64);
+        assert!(config("PROFILER_DUMP_ON_SIGQUIT", "1").expect("accepted").dump_on_sigquit);
         let view = |name, value| config(name, value).expect("accepted").view;
         assert_eq!(view("PROFILER_SYMBOLS", "table").symbols, Symbols::SymbolTable);
         assert!(view("PROFILER_LABELS", "span, wait").labels.span);
@@ -424,6 +447,7 @@ mod tests {
             ("PROFILER_HEAP_BYTES", "512k", "bytes"),
             ("PROFILER_STACK_DEPTH", "0", "from 1 to 1024"),
             ("PROFILER_STACK_DEPTH", "1025", "from 1 to 1024"),
+            ("PROFILER_DUMP_ON_SIGQUIT", "yes", "1 or 0"),
             ("PROFILER_SYMBOLS", "yes", "dwarf, table or none"),
             ("PROFILER_LABELS", "span,user", "acquired_at"),
         ] {

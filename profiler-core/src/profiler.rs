@@ -92,6 +92,9 @@ pub fn start(config: Config) -> Result<(), StartError> {
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     alloc::follow_rate();
+    if config.dump_on_sigquit {
+        sys::on_quit();
+    }
     // Without this thread times are read from the system's clock and libraries loaded later are
     // found when a profile is read: dearer, not wrong.
     let _ = std::thread::Builder::new()
@@ -113,9 +116,36 @@ fn tend() {
         std::thread::sleep(Duration::from_micros(TICK * 1000 + (random >> 32) % (TICK * 2000)));
         scope::tick();
         cpu::look_for_threads();
+        if sys::is_quitting() {
+            dump_and_quit();
+        }
         if ticks % REFRESH == 0 {
             stack::refresh();
         }
+    }
+}
+
+/// Writes every thread, and lets SIGQUIT take effect.
+fn dump_and_quit() {
+    // On a thread of its own: looking up names takes more stack than the profiler's has.
+    let dump = || write_threads(io::BufWriter::new(StandardError));
+    let thread = std::thread::Builder::new().name("profiler-dump".to_owned()).spawn(dump);
+    // Without memory for a thread there is no dump, but an end.
+    let _ = thread.map(std::thread::JoinHandle::join);
+    sys::quit();
+}
+
+/// Written to past the lock that std keeps on it, which a thread that is stuck may hold.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        sys::write_error(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
+pub(super) use super::quit::{is_quitting, on_quit, quit};
 pub(super) use super::threads::{is_deaf, thread_activity, threads};
 use super::{StackBounds, arch};
 
@@ -209,6 +210,18 @@ pub(super) fn cycle_counter_is_steady() -> bool {
     const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     arch::counter_is_invariant()
         && std::fs::read_to_string(CURRENT).is_ok_and(|name| name.trim() == arch::CLOCK_SOURCE)
+}
+
+pub(super) fn write_error(mut text: &[u8]) {
+    while !text.is_empty() {
+        // SAFETY: the slice is live.
+        let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+        match usize::try_from(written) {
+            Ok(written) if written > 0 => text = &text[written..],
+            Err(_) if errno() == libc::EINTR => {}
+            _ => return,
+        }
+    }
 }
 
 /// Handlers of `on_fork_child`, in the order they run in.

@@ -11,10 +11,14 @@
 #[cfg(profiler_native)]
 mod arch;
 #[cfg(profiler_native)]
+mod handler;
+#[cfg(profiler_native)]
 mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
+#[cfg(profiler_native)]
+mod quit;
 #[cfg_attr(profiler_native, path = "sampling.rs")]
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
@@ -155,6 +159,29 @@ pub(crate) fn cycle_counter() -> u64 {
 /// kernel trusts it with its own clock. Reads a file; not for signal handlers.
 pub(crate) fn cycle_counter_is_steady() -> bool {
     platform::cycle_counter_is_steady()
+}
+
+/// Notes SIGQUIT from now on, for [`is_quitting`]; false if the system refuses.
+///
+/// A handler from before is called as it was. Where there was none the process ends at [`quit`], or at the
+/// second signal.
+pub(crate) fn on_quit() -> bool {
+    platform::on_quit()
+}
+
+/// Returns whether SIGQUIT has come since [`on_quit`] or [`quit`].
+pub(crate) fn is_quitting() -> bool {
+    platform::is_quitting()
+}
+
+/// Lets SIGQUIT have the effect that it had before [`on_quit`].
+pub(crate) fn quit() {
+    platform::quit();
+}
+
+/// Writes to the standard error stream, whoever holds a lock on it; what cannot be written is lost.
+pub(crate) fn write_error(text: &[u8]) {
+    platform::write_error(text);
 }
 
 /// Has `handler` run in the child after each fork, where only the forking thread lives on.

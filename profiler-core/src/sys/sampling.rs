@@ -8,6 +8,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use super::arch::{self, Registers};
+use super::handler::{self, Before};
 use super::platform::KeepErrno;
 
 /// What a signal has struck.
@@ -70,7 +71,7 @@ static HANDLER: OnceLock<Installed> = OnceLock::new();
 struct Installed {
     call: fn(Struck) -> bool,
     /// Whom SIGPROF was for before.
-    before: libc::sigaction,
+    before: Before,
 }
 
 /// Has `call` run on a thread whenever one of its timers expires or it is asked something. It stays so
@@ -81,20 +82,13 @@ struct Installed {
 /// alternate signal stack if there is one. Signals of others, among them those for which it returns
 /// false, go to the handler from before.
 pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
-    let mut before = MaybeUninit::zeroed();
-    // SAFETY: only asks; the result is written.
-    let asked = unsafe { libc::sigaction(libc::SIGPROF, ptr::null(), before.as_mut_ptr()) };
-    // SAFETY: zeroed is a value of this type, and so is what was written.
-    let before = unsafe { before.assume_init() };
-    if asked != 0 || HANDLER.set(Installed { call, before }).is_err() {
-        return asked == 0;
+    if HANDLER.get().is_some() {
+        return true;
     }
-    // SAFETY: zeroed is a value of this type: no flags, nothing masked but the signal itself.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = handle as extern "C" fn(_, _, _) as usize;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the handler is a function of this program and does what handlers may.
-    unsafe { libc::sigaction(libc::SIGPROF, &raw const action, ptr::null_mut()) == 0 }
+    let Some(before) = Before::of(libc::SIGPROF) else { return false };
+    // Two may come here at once, with the same.
+    let _ = HANDLER.set(Installed { call, before });
+    handler::install(libc::SIGPROF, handle)
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -114,7 +108,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     // SAFETY: the kernel passed it to this handler.
     let registers = unsafe { arch::interrupted(context) };
     if !cause.is_some_and(|cause| (installed.call)(Struck { registers, cause })) {
-        hand_on(&installed.before, signal, info, context);
+        installed.before.hand_on(signal, info, context);
     }
 }
 
@@ -150,31 +144,6 @@ pub(crate) fn interrupt(thread: u32) -> bool {
         )
     };
     sent == 0
-}
-
-/// Gives a signal that is not ours to whom it was for before; to nobody if it was to end the process,
-/// since then nobody sent it on purpose.
-fn hand_on(
-    before: &libc::sigaction,
-    signal: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
-    let handler = before.sa_sigaction;
-    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        return;
-    }
-    let handler = ptr::with_exposed_provenance::<()>(handler);
-    if before.sa_flags & libc::SA_SIGINFO != 0 {
-        type Full = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-        // SAFETY: with this flag it was installed as a function of this type.
-        let handler = unsafe { std::mem::transmute::<*const (), Full>(handler) };
-        handler(signal, info, context);
-    } else {
-        // SAFETY: without the flag it was installed as a function of this type.
-        let handler = unsafe { std::mem::transmute::<*const (), extern "C" fn(c_int)>(handler) };
-        handler(signal);
-    }
 }
 
 /// A timer on the CPU clock of one thread, which it signals. Deleted when dropped.

@@ -80,6 +80,18 @@ pub(super) const fn cycle_counter_is_steady() -> bool {
     false
 }
 
+pub(super) const fn on_quit() -> bool {
+    false
+}
+
+pub(super) const fn is_quitting() -> bool {
+    false
+}
+
+pub(super) const fn quit() {}
+
+pub(super) const fn write_error(_: &[u8]) {}
+
 pub(super) const fn on_fork_child(_: fn()) -> bool {
     false
 }
