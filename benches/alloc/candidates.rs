@@ -28,8 +28,9 @@ pub(crate) trait Mark: Sync {
     unsafe fn free(&self, block: *mut u8, layout: Layout);
 }
 
-/// `System` with the product's counters and sampling, and some mark.
-pub(crate) struct Candidate<M>(pub(crate) M);
+/// `System` with the product's counters and sampling, and some mark. Unless `CHECKED`, an allocation
+/// that fails stays counted, and the inner allocator is jumped to, not called.
+pub(crate) struct Candidate<M, const CHECKED: bool = true>(pub(crate) M);
 
 /// The samples that are alive, of all candidates.
 pub(crate) static LIVE: LiveSet =
@@ -70,12 +71,18 @@ fn joined() -> &'static Counters {
     current()
 }
 
+#[cold]
+#[inline(never)]
+fn take_back(size: usize) {
+    current().take_back(size);
+}
+
 fn gap(rate: u64, random: u64) -> u64 {
     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
     (-uniform.ln() * rate as f64).ceil().max(1.0) as u64
 }
 
-impl<M: Mark> Candidate<M> {
+impl<M: Mark, const CHECKED: bool> Candidate<M, CHECKED> {
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout, due: Due) -> *mut u8 {
@@ -95,14 +102,16 @@ impl<M: Mark> Candidate<M> {
     /// That of [`GlobalAlloc::dealloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_slow(&self, block: *mut u8, layout: Layout) {
+    unsafe fn free_slow(block: *mut u8, size: usize, align: usize, candidate: &Self) {
+        // SAFETY: they come from a layout.
+        let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
         // SAFETY: given by the caller.
-        unsafe { self.0.free(block, layout) };
+        unsafe { candidate.0.free(block, layout) };
     }
 }
 
 // SAFETY: blocks are the system's, or those of the mark, which knows them again.
-unsafe impl<M: Mark> GlobalAlloc for Candidate<M> {
+unsafe impl<M: Mark, const CHECKED: bool> GlobalAlloc for Candidate<M, CHECKED> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let counters = current();
@@ -111,8 +120,8 @@ unsafe impl<M: Mark> GlobalAlloc for Candidate<M> {
         }
         // SAFETY: given by the caller.
         let block = unsafe { System.alloc(layout) };
-        if block.is_null() {
-            counters.take_back(layout.size());
+        if CHECKED && block.is_null() {
+            take_back(layout.size());
         }
         block
     }
@@ -122,7 +131,7 @@ unsafe impl<M: Mark> GlobalAlloc for Candidate<M> {
         current().count_free(layout.size());
         if self.0.is_suspect(block, layout) {
             // SAFETY: given by the caller.
-            return unsafe { self.free_slow(block, layout) };
+            return unsafe { Self::free_slow(block, layout.size(), layout.align(), self) };
         }
         // SAFETY: not sampled, so it is the system's.
         unsafe { System.dealloc(block, layout) };

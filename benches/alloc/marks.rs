@@ -36,7 +36,7 @@ unsafe fn free_shifted(block: *mut u8, layout: Layout) {
 
 #[inline(always)]
 fn is_shifted_or_large(block: *mut u8, layout: Layout) -> bool {
-    ((block.addr() & SHIFT) << 1 | layout.align() | layout.size() & !(LARGE - 1)) & !0xF != 0
+    (((block.addr() & SHIFT) * 2 + layout.align()) << 12 | layout.size()) >= LARGE
 }
 
 /// Enters a block into the set and allocates it, unshifted.
