@@ -4,6 +4,7 @@
 //! the baseline measured a second time as if it were another case. Differences inside its spread
 //! mean nothing.
 
+pub mod addresses;
 pub mod instructions;
 
 use std::hint::black_box;
@@ -35,7 +36,8 @@ fn right(levels: u32, way: u32, body: &mut dyn FnMut()) {
 /// One thing to measure: called with a number of iterations, does them.
 pub struct Case<'a> {
     name: String,
-    run: Box<dyn FnMut(u64) + 'a>,
+    /// Returns the nanoseconds it took.
+    run: Box<dyn FnMut(u64) -> f64 + 'a>,
     budget: String,
     least: u64,
 }
@@ -48,7 +50,16 @@ impl std::fmt::Debug for Case<'_> {
 
 impl<'a> Case<'a> {
     /// Describes a case.
-    pub fn new(name: &str, run: impl FnMut(u64) + 'a) -> Self {
+    pub fn new(name: &str, mut run: impl FnMut(u64) + 'a) -> Self {
+        Self::timed(name, move |iterations| {
+            let start = Instant::now();
+            run(iterations);
+            start.elapsed().as_nanos() as f64
+        })
+    }
+
+    /// Describes a case that returns itself how many nanoseconds its iterations took.
+    pub fn timed(name: &str, run: impl FnMut(u64) -> f64 + 'a) -> Self {
         Self { name: name.to_owned(), run: Box::new(run), budget: String::new(), least: 1 }
     }
 
@@ -75,50 +86,67 @@ const NANOSECONDS_A_ROUND: f64 = 4e6;
 /// Measures the cases, the first of which is the baseline, and prints a table: nanoseconds an
 /// iteration, and difference and ratio to the baseline.
 pub fn compare(title: &str, cases: &mut [Case<'_>]) {
-    let iterations: Vec<u64> = cases.iter_mut().map(calibrate).collect();
-    let mut figures = vec![Vec::with_capacity(ROUNDS); cases.len() + 1];
-    for _ in 0..ROUNDS {
+    let figures = measure(ROUNDS, NANOSECONDS_A_ROUND, cases);
+    let medians: Vec<f64> = figures.into_iter().map(median).collect();
+    let baseline = medians[0];
+    let rows = medians.iter().map(|ns| [*ns, ns - baseline, ns / baseline]);
+    print(title, cases, rows);
+}
+
+/// As [`compare`], for differences of less than a nanosecond: more and shorter rounds, and medians
+/// of what each round says of difference and ratio. Others' load comes and goes, but seldom
+/// within a round.
+pub fn compare_by_rounds(title: &str, cases: &mut [Case<'_>]) {
+    let figures = measure(8 * ROUNDS, NANOSECONDS_A_ROUND / 8.0, cases);
+    let over = |case: &[f64], figure: fn(f64, f64) -> f64| {
+        median(case.iter().zip(&figures[0]).map(|(ns, baseline)| figure(*ns, *baseline)).collect())
+    };
+    let rows = figures
+        .iter()
+        .map(|case| [median(case.clone()), over(case, |a, b| a - b), over(case, |a, b| a / b)]);
+    print(title, cases, rows);
+}
+
+/// Returns the figures of all rounds for each case, and for the baseline once more.
+fn measure(rounds: usize, nanoseconds: f64, cases: &mut [Case<'_>]) -> Vec<Vec<f64>> {
+    let iterations: Vec<u64> = cases.iter_mut().map(|case| calibrate(case, nanoseconds)).collect();
+    let mut figures = vec![Vec::with_capacity(rounds); cases.len() + 1];
+    for _ in 0..rounds {
         for (index, case) in cases.iter_mut().enumerate() {
             figures[index].push(time(case, iterations[index]));
         }
         // The control: the baseline once more.
         figures[cases.len()].push(time(&mut cases[0], iterations[0]));
     }
-    let medians: Vec<f64> = figures.iter_mut().map(|figures| median(figures)).collect();
-    let baseline = medians[0];
+    figures
+}
+
+fn print(title: &str, cases: &[Case<'_>], rows: impl Iterator<Item = [f64; 3]>) {
     println!("\n## {title}\n");
     println!("| case | ns | difference | ratio | budget |");
     println!("|---|---:|---:|---:|---|");
     let control = Case::new("A/A control (baseline again)", |_| ());
-    for (case, ns) in cases.iter().chain([&control]).zip(&medians) {
-        println!(
-            "| {} | {ns:.2} | {:+.2} | {:.3} | {} |",
-            case.name,
-            ns - baseline,
-            ns / baseline,
-            case.budget
-        );
+    for (case, [ns, difference, ratio]) in cases.iter().chain([&control]).zip(rows) {
+        println!("| {} | {ns:.2} | {difference:+.2} | {ratio:.3} | {} |", case.name, case.budget);
     }
 }
 
 fn time(case: &mut Case<'_>, iterations: u64) -> f64 {
-    let start = Instant::now();
-    (case.run)(black_box(iterations));
-    start.elapsed().as_nanos() as f64 / iterations as f64
+    (case.run)(black_box(iterations)) / iterations as f64
 }
 
-fn calibrate(case: &mut Case<'_>) -> u64 {
+fn calibrate(case: &mut Case<'_>, round: f64) -> u64 {
     let mut iterations = case.least;
     loop {
         let nanoseconds = time(case, iterations) * iterations as f64;
-        if nanoseconds > NANOSECONDS_A_ROUND / 8.0 {
-            return ((iterations as f64) * NANOSECONDS_A_ROUND / nanoseconds).max(1.0) as u64;
+        if nanoseconds > round / 8.0 {
+            return ((iterations as f64) * round / nanoseconds).max(1.0) as u64;
         }
         iterations *= 2;
     }
 }
 
-fn median(figures: &mut [f64]) -> f64 {
+fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }

@@ -12,7 +12,7 @@ use crate::buffer::registry::{Owner, Registry};
 use crate::sys;
 
 /// The bits of a free that have it looked up, once anything is sampled; see `bits` in the parent.
-pub(super) const WATCHED: u64 = !0xF;
+pub(super) const WATCHED: u64 = !0xFFFF;
 
 /// Stands in for a thread without counters: everything leads off the fast paths, since every free
 /// has some bit and the first sample is always due.
@@ -48,6 +48,14 @@ pub(super) fn current() -> &'static Counters {
 pub(super) fn joined() -> Option<&'static Counters> {
     let current = current();
     if ptr::eq(current, &NOBODY) { join() } else { Some(current) }
+}
+
+/// Takes back an allocation of this thread that was counted and then failed. It finds the counters
+/// again, so that the fast path need not keep them across the inner allocator's call.
+#[cold]
+#[inline(never)]
+pub(super) fn take_back(size: usize) {
+    current().take_back(size);
 }
 
 /// Counts for a thread that has no counters.
