@@ -16,6 +16,7 @@ pub mod parked;
 pub mod pprof;
 pub mod server;
 pub mod shadow;
+pub mod sources;
 pub mod steps;
 pub mod text;
 pub mod tool;
