@@ -2,59 +2,16 @@
 //!
 //! The inner allocator takes no lock, since the reader may be halted within it.
 
-#![allow(unsafe_code, reason = "an allocator is implemented, and a signal halts a thread")]
+#![allow(unsafe_code, reason = "an allocator is called by hand, and a signal halts a thread")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{ptr, thread};
 
 use profiler_core::{Config, Kind, ProfiledAllocator, Rates, Symbols, View, memory, snapshot_with};
-
-/// Blocks of one size, each of which a bit says whether it is taken. Larger ones come from the system
-/// and only the reader asks for them.
-struct Bits;
-
-const BLOCK: usize = 64;
-const WORDS: usize = 64;
-
-#[repr(align(64))]
-struct Area(std::cell::UnsafeCell<[u8; BLOCK * 64 * WORDS]>);
-
-// SAFETY: each block is used by whoever has taken its bit.
-unsafe impl Sync for Area {}
-
-static AREA: Area = Area(std::cell::UnsafeCell::new([0; BLOCK * 64 * WORDS]));
-static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
-
-// SAFETY: blocks are of 64 bytes, aligned to 64, each given to one caller at a time.
-unsafe impl GlobalAlloc for Bits {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        assert!(layout.size() <= BLOCK && layout.align() <= BLOCK);
-        for (index, word) in TAKEN.iter().enumerate() {
-            loop {
-                let taken = word.load(Ordering::Relaxed);
-                let bit = taken.trailing_ones();
-                if bit == 64 {
-                    break;
-                }
-                // Acquire: pairs with the Release of `dealloc`.
-                if word.fetch_or(1 << bit, Ordering::Acquire) >> bit & 1 == 0 {
-                    let at = (index * 64 + bit as usize) * BLOCK;
-                    return AREA.0.get().cast::<u8>().wrapping_add(at);
-                }
-            }
-        }
-        ptr::null_mut()
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        let at = (block.addr() - AREA.0.get().addr()) / BLOCK;
-        // Release: pairs with the Acquire of `alloc`.
-        TAKEN[at / 64].fetch_and(!(1 << (at % 64)), Ordering::Release);
-    }
-}
+use profiler_tests::bits::Bits;
 
 static ALLOCATOR: ProfiledAllocator<Bits> = ProfiledAllocator::new(Bits);
 

@@ -1,5 +1,5 @@
-//! The example `shop` under its own load, seen by the real `go tool pprof`: the profile names the
-//! function that is known to hold a lock for too long.
+//! The example `shop` under its own load, seen by the real `go tool pprof`: the profiles name the
+//! function that is known to hold a lock for too long, and the one that is known to leak.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use profiler_tests::check;
+use profiler_tests::pprof::Profile;
 use profiler_tests::server::Request;
 use profiler_tests::tool::{Tool, Top};
 use tempfile::TempDir;
@@ -21,6 +22,11 @@ const BETWEEN: Duration = Duration::from_millis(100);
 
 /// The function that holds the stock for too long.
 const CULPRIT: &str = "reprice_catalog";
+/// The function that makes what is never freed, as the profile names it.
+const LEAK: &str = "shop::audit::Audit::remember";
+const MIB: i64 = 1 << 20;
+/// Has `go tool pprof` show functions of the library as part of those that call them.
+const HIDE_LIBRARY: &str = "-hide=^<?(alloc|core|std)::";
 
 /// Builds the shop as the tests are built, and returns the path of the program.
 fn program() -> &'static Path {
@@ -59,6 +65,8 @@ impl Shop {
             .args(arguments)
             .env("TMPDIR", directory.path())
             .env("PROFILER_ADDR", "127.0.0.1:0")
+            // A shop that was not optimised leaks slowly: see it soon.
+            .env("PROFILER_HEAP_BYTES", "16384")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the shop can be started");
@@ -95,16 +103,29 @@ impl Drop for Shop {
 
 /// Waits until a profile holds `function` as the leaf of stacks that count at least `least`.
 fn wait_for(profiler: SocketAddr, kind: &str, function: &str, least: i64) {
-    let begin = Instant::now();
-    loop {
-        let response = Request::get(&format!("/debug/pprof/{kind}")).send(profiler);
-        let profile = check::valid(&response.body);
+    let count = |profile: &Profile| {
         let is_it = |name: &String| name.contains(function);
         let samples =
             profile.samples.iter().filter(|sample| sample.names.first().is_some_and(is_it));
-        let count: i64 = samples.map(|sample| sample.values[0]).sum();
+        samples.map(|sample| sample.values[0]).sum()
+    };
+    wait_until(profiler, kind, function, least, count);
+}
+
+/// Waits until what is counted in a profile is at least so much, and returns the profile's bytes.
+fn wait_until(
+    profiler: SocketAddr,
+    kind: &str,
+    function: &str,
+    least: i64,
+    count: impl Fn(&Profile) -> i64,
+) -> Vec<u8> {
+    let begin = Instant::now();
+    loop {
+        let response = Request::get(&format!("/debug/pprof/{kind}")).send(profiler);
+        let count = count(&check::valid(&response.body));
         if count >= least {
-            return;
+            return response.body;
         }
         assert!(begin.elapsed() < PATIENCE, "{kind} counts {count} of {function}, not {least}");
         thread::sleep(BETWEEN);
@@ -126,6 +147,40 @@ fn the_mutex_profile_names_the_culprit_first() {
 }
 
 #[test]
+fn the_heap_profile_names_the_leak_first_and_shows_it_grow() {
+    let mut shop = Shop::open(&["--load", "8", "--seconds", "600", "--no-repricing"]);
+    let profiler = shop.profiler();
+    // The catalog takes some 2 MiB.
+    let wait_for_leak = |least: i64| {
+        let alive = |profile: &Profile| profile.cumulative(LEAK)[3];
+        wait_until(profiler, "heap", LEAK, least * MIB, alive)
+    };
+    let first = wait_for_leak(4);
+
+    let tool = Tool::new();
+    let heap = format!("http://{profiler}/debug/pprof/heap");
+    let by_function = tool.top(&["-inuse_space", HIDE_LIBRARY, &heap]);
+    assert_eq!(by_function.rows[0].name, LEAK, "{by_function:?}");
+    let by_span = tool.top(&["-inuse_space", &format!("{heap}?stack=logical")]);
+    assert_eq!(by_span.rows[0].name, LEAK, "{by_span:?}");
+    let plain = tool.top(&["-inuse_space", &heap]);
+    let leak = plain.row(LEAK).expect("it is shown");
+    assert!(leak.cum > plain.total / 2, "{leak:?} of {plain:?}");
+    // What it called for the memory.
+    assert!(plain.rows[0].name.starts_with("alloc::"), "{plain:?}");
+
+    wait_for_leak(6);
+    let path = tool.home().join("first");
+    std::fs::write(&path, first).expect("a file");
+    let base = format!("-base={}", path.display());
+    let grown = tool.top(&["-inuse_space", HIDE_LIBRARY, &base, &heap]);
+    assert_eq!(grown.rows[0].name, LEAK, "{grown:?}");
+    assert!(grown.rows[0].flat > MIB, "{grown:?}");
+
+    while !shop.says("  alive, made by").ends_with(LEAK) {}
+}
+
+#[test]
 fn the_block_profile_names_who_waits_for_it() {
     let mut shop = Shop::open(&["--load", "8", "--seconds", "600"]);
     let profiler = shop.profiler();
@@ -137,13 +192,16 @@ fn the_block_profile_names_who_waits_for_it() {
 }
 
 #[test]
-fn without_its_part_of_the_load_the_culprit_is_gone() {
-    let mut shop = Shop::open(&["--load", "8", "--seconds", "600", "--no-repricing"]);
+fn without_their_part_of_the_load_the_culprits_are_gone() {
+    let quiet = ["--no-repricing", "--no-audit"];
+    let mut shop = Shop::open(&[&["--load", "8", "--seconds", "600"][..], &quiet].concat());
     let profiler = shop.profiler();
     wait_for(profiler, "spans", "carry_out", 500);
 
     let top = top(profiler, "mutex");
     assert!(!top.rows.iter().any(|row| row.name.contains(CULPRIT)), "{top:?}");
+    let heap = Tool::new().top(&[&format!("http://{profiler}/debug/pprof/heap")]);
+    assert!(heap.total > 0 && heap.row(LEAK).is_none(), "{heap:?}");
 }
 
 #[test]

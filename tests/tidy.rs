@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
-use profiler_core::Kind;
+use profiler_tests::sources::{File, repository, root};
 
 /// Longer files have a second noun in them; those that may be longer stand here with the reason.
 const MOST_LINES: usize = 450;
@@ -55,9 +54,6 @@ const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     ("encode/", &["capture", "profiler"]),
 ];
 const ABOVE_THE_LEAVES: &[&str] = &["capture", "live", "merge", "profile", "encode", "profiler"];
-
-/// A source file: its path from the root of the repository, and its text.
-type File = (String, String);
 
 fn words(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
@@ -150,27 +146,6 @@ fn unsafe_files(files: &[File]) -> String {
     found
 }
 
-/// The table of the README that has a row for `mutex` has one for every kind, in order. A row whose
-/// first cell is no `name`, for example the heading, says nothing about a kind.
-fn kinds_table(readme: &str) -> Vec<String> {
-    let lines: Vec<_> = readme.lines().collect();
-    let mut tables = lines.split(|line| !line.starts_with('|'));
-    let is_mutex = |row: &&str| first_name(row) == Some("mutex");
-    let table = tables.find(|table| table.iter().any(is_mutex)).unwrap_or_default();
-    let found: Vec<_> = table.iter().filter_map(|row| first_name(row)).collect();
-    let expected: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-    if found == expected {
-        Vec::new()
-    } else {
-        vec![format!("the table of kinds holds {found:?}, Kind::ALL is {expected:?}")]
-    }
-}
-
-/// The name in the first cell of a row: what stands between the first two backticks.
-fn first_name(row: &str) -> Option<&str> {
-    row.split('|').nth(1)?.split('`').nth(1)
-}
-
 /// Cargo runs only the files that the manifest names.
 fn unlisted_tests(manifest: &str, names: &[String]) -> Vec<String> {
     let is_listed = |name: &&String| !manifest.contains(&format!("path = \"{name}\""));
@@ -252,34 +227,6 @@ fn identifier(text: &str) -> String {
     text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the repository")
-}
-
-fn repository() -> Vec<File> {
-    let mut files = Vec::new();
-    for package in
-        ["profiler-macros", "profiler-core", "profiler-http", "examples", "tests", "benches"]
-    {
-        read(&root().join(package), &mut files);
-    }
-    assert!(files.len() > 20, "the sources were not found: {}", files.len());
-    files.sort();
-    files
-}
-
-fn read(directory: &Path, files: &mut Vec<File>) {
-    for entry in fs::read_dir(directory).expect("a directory of the repository") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            read(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(root()).expect("inside").to_str().expect("text");
-            files.push((name.to_owned(), fs::read_to_string(&path).expect("a source file")));
-        }
-    }
-}
-
 #[track_caller]
 fn none(violations: &[String]) {
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
@@ -310,11 +257,6 @@ fn every_use_of_unsafe_is_known() {
          tests/unsafe.txt:\n{found}"
     );
     assert!(!found.contains("NO REASON"), "{found}");
-}
-
-#[test]
-fn the_readme_lists_every_kind() {
-    none(&kinds_table(&fs::read_to_string(root().join("README.md")).expect("the README")));
 }
 
 #[test]
@@ -399,21 +341,6 @@ fn planted_unsafe_is_found() {
     check("#[expect(\n    unsafe_code,\n    reason = \"for a reason\"\n)]", reason);
     check("#![allow(unsafe_code)]", "profiler-core/src/kind.rs: NO REASON\n");
     check("// allow(unsafe_code)", "");
-}
-
-#[test]
-fn a_planted_gap_in_the_readme_is_found() {
-    let row = |kind: &Kind| format!("| `{kind}` | yes |\n");
-    let table = |kinds: &[Kind]| {
-        let rows: String = kinds.iter().map(row).collect();
-        let other = "| feature | buys |\n|---|---|\n| `tracing` | spans |\n";
-        format!(
-            "# Title\n\n{other}\n| kind | Linux |\n|---|---|\n{rows}| custom | yes |\n\nMore.\n"
-        )
-    };
-    none(&kinds_table(&table(Kind::ALL)));
-    assert_eq!(kinds_table(&table(&Kind::ALL[1..])).len(), 1);
-    assert_eq!(kinds_table("no table").len(), 1);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A small shop, and its profiler: `cargo run --release --bin shop`.
 //!
 //! It takes orders over HTTP, keeps them in an embedded database, and changes its prices now and
-//! then. That last part holds a lock for too long, and the mutex profile says so by name. The load
-//! comes from inside, so one command shows it all; [`start_profiler`] is all that the profiler needs.
+//! then. That last part holds a lock for too long, and the mutex profile says so by name; an audit
+//! trail only grows, and the heap profile says so. The load comes from inside, so one command shows it
+//! all; [`ALLOCATOR`] and [`start_profiler`] are all that the profiler needs.
 
+mod audit;
 mod catalog;
 mod load;
 mod options;
@@ -13,6 +15,7 @@ mod routes;
 mod store;
 mod workers;
 
+use std::alloc::System;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,18 +23,23 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
 use std::time::Duration;
 
-use profiler_core::thread;
+use profiler_core::{ProfiledAllocator, thread};
 use profiler_http::{Endpoint, ServeError};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
+use crate::audit::Audit;
 use crate::catalog::Catalog;
 use crate::load::Load;
 use crate::options::Options;
 use crate::store::Store;
 use crate::workers::Queue;
+
+/// Samples what the shop allocates, for the heap profile.
+#[global_allocator]
+static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
 
 /// Threads that carry out orders.
 const WORKERS: usize = 8;
@@ -47,6 +55,8 @@ struct Shop {
     catalog: Catalog,
     store: Store,
     queue: Queue,
+    /// Nothing if there is to be none.
+    audit: Option<Audit>,
 }
 
 fn main() -> ExitCode {
@@ -91,6 +101,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error + Send + Sync>> {
         catalog: Catalog::stocked(),
         store: Store::temporary()?,
         queue: Queue::default(),
+        audit: options.audit.then(Audit::default),
     });
     let runtime = Runtime::new()?;
     let listener = runtime

@@ -13,6 +13,7 @@ Usage: shop [options]
   --load N        customers that order without a pause (default 16; 0 for none)
   --seconds N     end after N seconds (default: at Ctrl-C)
   --no-repricing  never change prices, which is what holds the lock for too long
+  --no-audit      keep no audit trail, which is what leaks (200 MiB at most)
   --no-profiler   neither endpoint nor layer, for comparison
   --help          show this
 
@@ -24,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) load: u16,
     pub(crate) time: Option<Duration>,
     pub(crate) repricing: bool,
+    pub(crate) audit: bool,
     pub(crate) profiler: bool,
     pub(crate) help: bool,
 }
@@ -34,6 +36,7 @@ pub(crate) fn parse() -> Result<Options, lexopt::Error> {
         load: 16,
         time: None,
         repricing: true,
+        audit: true,
         profiler: true,
         help: false,
     };
@@ -47,6 +50,7 @@ pub(crate) fn parse() -> Result<Options, lexopt::Error> {
                 options.time = Some(Duration::from_secs(seconds.into()));
             }
             Arg::Long("no-repricing") => options.repricing = false,
+            Arg::Long("no-audit") => options.audit = false,
             Arg::Long("no-profiler") => options.profiler = false,
             Arg::Long("help") | Arg::Short('h') => options.help = true,
             other => return Err(other.unexpected()),

@@ -103,5 +103,10 @@ fn carry_out(shop: &Shop, sku: Sku, quantity: u32) -> Result<u64, OrderError> {
     if !shop.catalog.reserve(sku, quantity) {
         return Err(OrderError::SoldOut);
     }
-    shop.store.record(Order { sku, quantity, price }).map_err(OrderError::Store)
+    let order = Order { sku, quantity, price };
+    let number = shop.store.record(order).map_err(OrderError::Store)?;
+    if let Some(audit) = &shop.audit {
+        audit.remember(number, order);
+    }
+    Ok(number)
 }

@@ -51,8 +51,8 @@
 //!
 //! # What it does not do
 //!
-//! It sees allocations of a [`ProfiledAllocator`], not those of C code, and locks of [`sync`] and,
-//! with the feature, `parking_lot`; not those that nobody prefixed.
+//! It sees allocations of a [`ProfiledAllocator`], not those of C code nor what is mapped by `mmap`, and
+//! locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
 //! Threads are known from their first lock, span or label on, those of [`thread`] from their start.
 //! On platforms other than Linux on x86_64 and aarch64 stacks are paths of spans.
 //!

@@ -4,6 +4,7 @@
 //! Everything here panics with a sentence when it cannot do its work: a test that cannot run has
 //! failed. `tests/run` prepares the Go toolchain that [`tool`] and [`oracle`] need.
 
+pub mod bits;
 pub mod check;
 pub mod clock;
 pub mod collections;
@@ -16,6 +17,7 @@ pub mod parked;
 pub mod pprof;
 pub mod server;
 pub mod shadow;
+pub mod sources;
 pub mod steps;
 pub mod text;
 pub mod tool;

@@ -9,12 +9,14 @@ pub struct Text {
     pub header: Vec<String>,
     /// The records, in their order.
     pub records: Vec<Record>,
+    /// What stands behind the records of the heap, by name.
+    pub memory: BTreeMap<String, u64>,
 }
 
 /// One stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The numbers before the `@`.
+    /// The numbers before the `@`; of the heap objects and bytes in use, and then allocated.
     pub values: Vec<i64>,
     /// The functions, leaf first, inlined ones in their place.
     pub names: Vec<String>,
@@ -32,15 +34,19 @@ impl Text {
     #[must_use]
     #[track_caller]
     pub fn parse(text: &str) -> Self {
-        let is_record = |line: &&str| line.contains(" @");
+        let is_record = |line: &&str| line.contains(" @") && !line.contains(" @ heap/");
         let header: Vec<_> = text.lines().take_while(|line| !is_record(line)).collect();
         let mut records = Vec::new();
         let mut lines = text.lines().skip(header.len()).peekable();
+        let mut memory = BTreeMap::new();
         while let Some(line) = lines.next() {
+            if line.is_empty() && lines.next() == Some("# runtime.MemStats") {
+                memory = lines.map(|line| figure(line).unwrap_or_else(|| wrong(line))).collect();
+                break;
+            }
             let (values, addresses) = line.split_once(" @").unwrap_or_else(|| wrong(line));
-            let decimal = |value: &str| value.parse().unwrap_or_else(|_| wrong(line));
-            let mut record =
-                Record { values: values.split(' ').map(decimal).collect(), ..Record::default() };
+            let values = numbers(values).unwrap_or_else(|| wrong(line));
+            let mut record = Record { values, ..Record::default() };
             let addresses = addresses.split(' ').skip(1).map(|address| hexadecimal(address, line));
             // Return addresses there, calls here.
             let mut expected: Vec<_> = addresses.map(|address| address - 1).collect();
@@ -62,13 +68,33 @@ impl Text {
             assert_eq!(calls, expected, "the addresses of {line:?}");
             records.push(record);
         }
-        Self { header: header.into_iter().map(str::to_owned).collect(), records }
+        Self { header: header.into_iter().map(str::to_owned).collect(), records, memory }
     }
 
     /// Returns the records whose leaf is that function.
     pub fn with_leaf(&self, name: &str) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(move |record| record.names.first().is_some_and(|n| n == name))
     }
+}
+
+/// Reads numbers with spaces between them, or `1: 2 [3: 4]` of the heap.
+fn numbers(values: &str) -> Option<Vec<i64>> {
+    let values: Vec<_> = match values.strip_suffix(']') {
+        Some(values) => {
+            let (in_use, allocated) = values.split_once(" [")?;
+            let [in_use, allocated] = [in_use, allocated].map(|pair| pair.split_once(": "));
+            let ((objects, bytes), (all_objects, all_bytes)) = (in_use?, allocated?);
+            vec![objects, bytes, all_objects, all_bytes]
+        }
+        None => values.split(' ').collect(),
+    };
+    values.into_iter().map(|value| value.parse().ok()).collect()
+}
+
+/// Reads `# Name = 1`.
+fn figure(line: &str) -> Option<(String, u64)> {
+    let (name, value) = line.strip_prefix("# ")?.split_once(" = ")?;
+    Some((name.to_owned(), value.parse().ok()?))
 }
 
 /// Reads `#`, address, name with offset, and the place if it is known, with tabs between them.
@@ -135,6 +161,46 @@ cycles/second=1000000000
             text.with_leaf("main").map(|record| &record.values[..]).next(),
             Some(&[400, 1][..])
         );
+    }
+
+    const HEAP: &str = "\
+heap profile: 3: 158 [6: 328] @ heap/2
+3: 150 [4: 200] @ 0x21
+#\t0x20\tmain+0x5\t/srv/shop.rs:1
+# labels: {\"bytes\":\"64\"}
+
+0: 8 [2: 128] @ 0x21
+#\t0x20\tmain+0x5\t/srv/shop.rs:1
+
+
+# runtime.MemStats
+# Alloc = 3000
+# MaxRSS = 5000
+";
+
+    #[test]
+    fn records_of_the_heap_are_read() {
+        let text = Text::parse(HEAP);
+        assert_eq!(text.header, ["heap profile: 3: 158 [6: 328] @ heap/2"]);
+        let values: Vec<_> = text.records.iter().map(|record| &record.values[..]).collect();
+        assert_eq!(values, [[3, 150, 4, 200], [0, 8, 2, 128]]);
+        assert_eq!(text.records[0].labels["bytes"], "64");
+        let memory = [("Alloc", 3000), ("MaxRSS", 5000)];
+        assert_eq!(text.memory, memory.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn planted_faults_of_the_heap_are_found() {
+        for (good, bad) in [
+            ("3: 150 [4: 200]", "3: 150 [4 200]"),
+            ("3: 150 [4: 200]", "3: 150 4: 200"),
+            ("\n\n# runtime", "\n\n#runtime"),
+            ("Alloc = 3000", "Alloc = many"),
+        ] {
+            assert!(HEAP.contains(good));
+            let bad = HEAP.replace(good, bad);
+            assert!(std::panic::catch_unwind(|| Text::parse(&bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -139,6 +139,17 @@ impl Row {
         }
     }
 
+    /// The same for records that a signal's handler may make too: between a load and a store it would
+    /// strike and be overwritten.
+    pub(crate) fn add_reentrant(&self, values: [i64; VALUES]) {
+        for (sum, value) in self.head().values.iter().zip(values) {
+            if value != 0 {
+                // Release: as in `add`.
+                sum.fetch_add(value.cast_unsigned(), Ordering::Release);
+            }
+        }
+    }
+
     /// Adds to the last two sums, in their order, from any thread.
     ///
     /// A row takes this or has a writer that adds to these sums, not both.

@@ -122,13 +122,21 @@ impl Prepared {
     pub(crate) fn add(&self, values: [i64; VALUES]) {
         match self.row {
             Some(row) => row.add(values),
-            None => {
-                EMERGENCY.add(
-                    &Header { marker: Marker::Lost, node: None, size: 0, ..self.header },
-                    values,
-                );
-            }
+            None => self.lose(values),
         }
+    }
+
+    /// The same for records that a signal's handler may make too.
+    pub(crate) fn add_reentrant(&self, values: [i64; VALUES]) {
+        match self.row {
+            Some(row) => row.add_reentrant(values),
+            None => self.lose(values),
+        }
+    }
+
+    fn lose(&self, values: [i64; VALUES]) {
+        let header = Header { marker: Marker::Lost, node: None, size: 0, ..self.header };
+        EMERGENCY.add(&header, values);
     }
 
     /// Adds a wait of that length, as the rates decide. On the thread that made it.

@@ -64,7 +64,7 @@ pub(super) fn enter(block: *mut u8, size: usize, rate: u64, shifted: bool) -> bo
     let Weight { objects, bytes } = weight;
     let entered = LIVE.insert(block.addr() as u64, sample.words());
     if entered {
-        prepared.add([objects, bytes, 0, 0]);
+        prepared.add_reentrant([objects, bytes, 0, 0]);
     } else {
         lose(weight);
     }

@@ -78,8 +78,14 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 ///
 /// # Signals
 ///
-/// It adds nothing that waits: an allocation in a signal handler is as safe as the inner allocator's.
-/// One that strikes between the two halves of a count may be missing in [`memory`](crate::memory()).
+/// It adds no lock: an allocation in a signal handler is as safe as the inner allocator's, but for a
+/// sample that needs memory for a table, which comes from the system's allocator. One that strikes between
+/// the two halves of a count may be missing in [`memory`](crate::memory()); the profile has it.
+///
+/// # Sizes
+///
+/// Any that [`GlobalAlloc`] allows. It forbids zero, which the collections of std never ask for; an inner
+/// allocator that allows it is asked for it, and the profile shows an object without bytes if all is sampled.
 #[derive(Debug, Default)]
 pub struct ProfiledAllocator<A> {
     inner: A,
