@@ -29,7 +29,7 @@ pub enum Step {
     },
     /// Gives a block back.
     Free(usize),
-    /// Both kinds of allocation of that layout fail.
+    /// Both kinds of allocation of that layout, of 4096 bytes or more, fail.
     FailToAllocate(Layout),
     /// A change of size fails.
     FailToResize {
@@ -56,13 +56,22 @@ fn layouts() -> impl Strategy<Value = Layout> {
         .prop_map(|(size, align)| Layout::from_size_align(size, 1 << align).expect("a layout"))
 }
 
+/// Returns layouts of blocks so large that an allocation of one that fails is not counted.
+fn large_layouts() -> impl Strategy<Value = Layout> {
+    let large = |layout: Layout| {
+        let size = layout.size().max(4096);
+        Layout::from_size_align(size, layout.align()).expect("a layout")
+    };
+    layouts().prop_map(large)
+}
+
 fn steps(rates: &'static [u64]) -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (layouts(), any::<bool>())
             .prop_map(|(layout, zeroed)| Step::Allocate { layout, zeroed }),
         8 => (any::<usize>(), sizes()).prop_map(|(block, size)| Step::Resize { block, size }),
         4 => any::<usize>().prop_map(Step::Free),
-        1 => layouts().prop_map(Step::FailToAllocate),
+        1 => large_layouts().prop_map(Step::FailToAllocate),
         2 => (any::<usize>(), sizes()).prop_map(|(block, size)| Step::FailToResize { block, size }),
         3 => proptest::sample::select(rates).prop_map(Step::Rate),
     ]

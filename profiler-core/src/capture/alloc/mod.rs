@@ -46,6 +46,11 @@ const LARGE: usize = 64 << 10;
 /// Moves alignments that cannot be shifted to where large sizes have their bits.
 const ALIGN_BITS: u32 = LARGE.ilog2() - INNER_ALIGN.ilog2();
 
+/// An allocation of fewer bytes that fails stays counted, as if it had not: to look whether it has would
+/// take a frame around the inner allocator's call, half of what an allocation costs, and where so little
+/// memory cannot be had a program hardly goes on.
+const SMALL: usize = 4 << 10;
+
 /// The inner allocator's call to give memory back, a `fn()`, or null.
 static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
@@ -63,7 +68,8 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 ///
 /// jemalloc, mimalloc or any other [`GlobalAlloc`] may stand in the place of `System`.
 ///
-/// Bytes and objects are counted exactly from the start of the process on ([`memory`](crate::memory())). Samples are
+/// Bytes and objects are counted exactly from the start of the process on ([`memory`](crate::memory())); only
+/// an allocation of less than 4 KiB that fails is counted as if it had not. Samples are
 /// taken from [`start`](crate::start) on, one in [`Rates::heap_bytes`](crate::Rates::heap_bytes) bytes
 /// in the mean, and stand for all others without bias. A `realloc` counts as a free of the old and an
 /// allocation of the new size.
@@ -141,7 +147,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
         }
         // SAFETY: given by the caller.
         let block = unsafe { self.inner.alloc(layout) };
-        if block.is_null() {
+        if layout.size() >= SMALL && block.is_null() {
             thread::take_back(layout.size());
         }
         block
@@ -156,7 +162,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
         }
         // SAFETY: given by the caller.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
-        if block.is_null() {
+        if layout.size() >= SMALL && block.is_null() {
             thread::take_back(layout.size());
         }
         block
