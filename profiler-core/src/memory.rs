@@ -17,7 +17,8 @@ pub struct Memory {
     pub peak_resident_bytes: Option<u64>,
 }
 
-/// Exact sums since the process began. A `realloc` is a free and an allocation.
+/// Exact sums since the process began. A `realloc` is a free and an allocation; an allocation of less than
+/// 4 KiB that fails is counted as if it had not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allocations {
