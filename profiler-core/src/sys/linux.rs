@@ -96,6 +96,9 @@ impl StackBounds {
     /// Returns a reader of the words between the stack pointer, which must be one of the calling
     /// thread, and the upper end; or nothing if it points elsewhere: to an alternate signal stack,
     /// or to a coroutine's.
+    ///
+    /// Where a signal has struck, the stack pointer less [`RED_ZONE`](super::RED_ZONE) is one too: what
+    /// a function has only just taken off the stack, or never moved the pointer for, is still there.
     #[inline(always)]
     pub(crate) fn reader(self, sp: u64) -> Option<impl Fn(u64) -> Option<u64>> {
         let (low, high) = (self.low as u64, self.high as u64);

@@ -19,8 +19,12 @@ mod platform;
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
 
+#[cfg(all(test, profiler_native))]
+pub(crate) use arch::interrupted;
 #[cfg(profiler_native)]
-pub(crate) use arch::{CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication};
+pub(crate) use arch::{
+    CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
+};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
 
