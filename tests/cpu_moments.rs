@@ -10,15 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
-use profiler_core::{
-    Capture, Config, Kind, Profile, ProfiledAllocator, Rates, Symbols, View, snapshot_with,
+use profiler_core::{Config, Kind, ProfiledAllocator, Rates, Symbols, View, snapshot_with};
+use profiler_tests::cpu::{
+    MILLISECOND, cumulative, fastest, finish_unnamed, for_cpu_time, is_whole, use_up,
 };
-use profiler_tests::clock::thread_cpu;
 
 #[global_allocator]
 static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
-
-const MILLISECOND: u64 = 1_000_000;
 
 /// One test at a time, with the profiler started.
 fn turn() -> MutexGuard<'static, ()> {
@@ -29,36 +27,6 @@ fn turn() -> MutexGuard<'static, ()> {
         profiler_core::start(Config::default().rates(Rates::ALL)).expect("the first start");
     });
     turn
-}
-
-fn fastest() -> Capture {
-    Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux has timers")
-}
-
-/// Without names, whose look-up takes seconds without optimisation.
-fn finish_unnamed(capture: Capture) -> Profile {
-    capture.finish_with(View::default().symbols(Symbols::None))
-}
-
-/// Calls `body` until the thread has used so much more CPU time, in nanoseconds.
-fn for_cpu_time(nanoseconds: u64, mut body: impl FnMut()) {
-    let end = thread_cpu() + nanoseconds;
-    while thread_cpu() < end {
-        body();
-    }
-}
-
-/// Nanoseconds of samples that have the function in their stack.
-fn cumulative(profile: &Profile, function: &str) -> i64 {
-    let samples = profile.samples().filter(|sample| {
-        sample.frames().any(|frame| frame.function.is_some_and(|name| name.ends_with(function)))
-    });
-    samples.map(|sample| sample.values()[1]).sum()
-}
-
-fn is_whole(profile: &Profile) {
-    let comment = &profile.comments()[0];
-    assert!(comment.contains("; 0 samples lost; 0 threads without"), "{comment}");
 }
 
 #[inline(never)]
@@ -120,12 +88,7 @@ extern "C" fn of_c(stack: *mut libc::c_void) -> *mut libc::c_void {
         assert_eq!(unsafe { libc::sigaltstack(&raw const alternate, ptr::null_mut()) }, 0);
     }
     // No allocation, no lock, no span: nothing tells the profiler of this thread.
-    let mut number = 1_u64;
-    for_cpu_time(300 * MILLISECOND, || {
-        for _ in 0..10_000 {
-            number = black_box(number.wrapping_mul(31));
-        }
-    });
+    use_up(300 * MILLISECOND);
     ptr::null_mut()
 }
 

@@ -4,9 +4,11 @@
 //! Everything here panics with a sentence when it cannot do its work: a test that cannot run has
 //! failed. `tests/run` prepares the Go toolchain that [`tool`] and [`oracle`] need.
 
+pub mod bombardment;
 pub mod check;
 pub mod clock;
 pub mod collections;
+pub mod cpu;
 pub mod estimate;
 pub mod go;
 pub mod habits;
