@@ -64,6 +64,24 @@ pub(super) fn is_thread_alive(thread: u32) -> bool {
     result == 0 || errno() != libc::ESRCH
 }
 
+pub(super) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: makes an empty set.
+    unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
+    // SAFETY: initialised above, and the signal exists.
+    unsafe { libc::sigaddset(signals.as_mut_ptr(), libc::SIGPROF) };
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both are live; the second is written on success.
+    let blocked =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr()) };
+    let result = body();
+    if blocked == 0 {
+        // SAFETY: written above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    }
+    result
+}
+
 pub(super) fn thread_name(thread: u32) -> Option<String> {
     let mut name = std::fs::read(format!("/proc/self/task/{thread}/comm")).ok()?;
     name.pop_if(|last| *last == b'\n');

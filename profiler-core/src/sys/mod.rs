@@ -62,6 +62,12 @@ pub(crate) fn is_thread_alive(thread: u32) -> bool {
     platform::is_thread_alive(thread)
 }
 
+/// Calls `body` while no timer's signal is delivered to the calling thread; one that comes meanwhile
+/// is delivered after.
+pub(crate) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
+    platform::while_no_timer_strikes(body)
+}
+
 /// Returns the name of a thread of this process. Allocates; not for signal handlers.
 pub(crate) fn thread_name(thread: u32) -> Option<String> {
     platform::thread_name(thread)
