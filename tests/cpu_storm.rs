@@ -1,7 +1,7 @@
 //! Threads are born and die in a storm of signals: no sample is lost, whoever the thread is.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::{fs, hint, thread};
 
 use profiler_core::{Config, with_labels};
@@ -73,41 +73,75 @@ fn threads_come_and_go_under_fire() {
     assert!(cumulative(&profile, "known_by_its_labels") > 0);
 }
 
-/// A thread that has a timer is struck by nothing until it becomes known to the profiler, and then at
-/// once.
+/// Calls `act` with a thread that has a timer and is not known to the profiler, and ends it then. The
+/// thread calls `body` when it is woken.
+fn with_unknown(body: impl FnOnce() + Send, act: impl FnOnce(u32, &thread::Thread)) {
+    let (say, said) = mpsc::channel();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(move || {
+            say.send(ThreadId::current().get()).expect("the other side listens");
+            thread::park();
+            body();
+        });
+        let number = said.recv().expect("the thread is there");
+        while !has_timer(number) {
+            thread::yield_now();
+        }
+        act(number, waiter.thread());
+    });
+}
+
+/// A thread is struck by nothing until it becomes known to the profiler, and then again and again.
 #[test]
 fn a_thread_that_is_struck_while_it_becomes_known_loses_nothing() {
     let _turn = turn();
     let capture = fastest();
     for _ in 0..100 {
-        let (thread, go, done) =
-            (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let waiter = scope.spawn(|| {
-                thread.store(ThreadId::current().get(), Ordering::Relaxed);
-                thread::park();
-                go.store(true, Ordering::Release);
-                with_labels([("part", "joined")], || hint::black_box(()));
-                done.store(true, Ordering::Release);
-            });
-            let number = loop {
-                match thread.load(Ordering::Relaxed) {
-                    0 => thread::yield_now(),
-                    number => break number,
-                }
-            };
-            while !has_timer(number) {
-                thread::yield_now();
-            }
-            waiter.thread().unpark();
-            while !go.load(Ordering::Acquire) {
+        let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let become_known = || {
+            begun.store(true, Ordering::Relaxed);
+            with_labels([("part", "known")], || hint::black_box(()));
+            done.store(true, Ordering::Relaxed);
+        };
+        with_unknown(become_known, |number, waiter| {
+            waiter.unpark();
+            while !begun.load(Ordering::Relaxed) {
                 hint::spin_loop();
             }
-            while !done.load(Ordering::Acquire) {
+            while !done.load(Ordering::Relaxed) {
                 let _ended_already = strike(number);
             }
         });
     }
+    is_whole(&capture.finish());
+}
+
+#[test]
+fn what_is_set_aside_for_a_thread_is_not_taken_by_others() {
+    /// More than ever lived at once in these tests: they take all that threads left behind.
+    const OTHERS: usize = 60;
+    let _turn = turn();
+    let capture = fastest();
+    let known = Barrier::new(OTHERS + 1);
+    with_unknown(
+        || (),
+        |number, waiter| {
+            thread::scope(|scope| {
+                for _ in 0..OTHERS {
+                    scope.spawn(|| {
+                        with_labels([("part", "other")], || hint::black_box(()));
+                        known.wait();
+                        known.wait();
+                    });
+                }
+                known.wait();
+                assert!(strike(number));
+                // It was struck before it can end.
+                waiter.unpark();
+                known.wait();
+            });
+        },
+    );
     is_whole(&capture.finish());
 }
 

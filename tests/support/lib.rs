@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod go;
 pub mod habits;
 pub mod inner;
+pub mod modules;
 pub mod oracle;
 pub mod parked;
 pub mod pprof;

@@ -374,34 +374,6 @@ mod tests {
         assert!(all().count() < blocks + 8);
     }
 
-    #[cfg(profiler_native)]
-    #[test]
-    fn what_is_set_aside_for_signals_is_not_taken_by_others() {
-        use std::sync::Barrier;
-
-        const OTHERS: usize = 20;
-        let (prepared, joined) = (Barrier::new(2), Barrier::new(OTHERS + 1));
-        std::thread::scope(|scope| {
-            let (tell, told) = std::sync::mpsc::channel();
-            let prepared = &prepared;
-            let struck = scope.spawn(move || {
-                tell.send(sys::thread_id()).unwrap();
-                prepared.wait();
-                join_in_signal().is_some()
-            });
-            prepare_for_signals(&[told.recv().unwrap()], 128);
-            for _ in 0..OTHERS {
-                scope.spawn(|| {
-                    assert!(join(128).is_some());
-                    joined.wait();
-                });
-            }
-            joined.wait();
-            prepared.wait();
-            assert!(struck.join().unwrap());
-        });
-    }
-
     #[test]
     fn only_one_frame_of_a_thread_writes() {
         let thread = join(128).expect("memory");

@@ -75,6 +75,17 @@ impl Parser {
         if !self.tables.cover(pc - 1) {
             return None;
         }
+        if let Some(rule) = self.told(returned, pc) {
+            return Some(rule);
+        }
+        // A function that is returned to at its first instruction has called nobody: it was put there
+        // as the end of a stack, as `makecontext` does.
+        let entered = FrameAddress::from_return_address(pc + 1)?;
+        (self.tables.cover(pc) && self.told(entered, pc + 1).is_some()).then_some(Rule::END)
+    }
+
+    /// Returns what the tables say, or nothing in a gap.
+    fn told(&mut self, returned: FrameAddress, pc: u64) -> Option<Rule> {
         let rule = self.experiment(returned, pc);
         // In a gap of the tables framehop guesses: by the frame pointer after a call, otherwise
         // that the function has only just been entered. Asked both ways, it gives itself away.
