@@ -1,12 +1,12 @@
 //! CPU samples where earlier profilers crashed, hung or lost them: every allocation sampled too,
-//! threads without any state, small signal stacks, fork, panics, libraries that come and go.
+//! threads without any state, small signal stacks, panics, libraries that come and go.
 
-#![allow(unsafe_code, reason = "threads of C, forks and signals are made by system calls")]
+#![allow(unsafe_code, reason = "threads of C and libraries are made by calls of C")]
 
 use std::alloc::System;
 use std::hint::black_box;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
@@ -118,68 +118,6 @@ fn threads_that_nobody_told_of_are_sampled_on_small_stacks_too() {
         let sampled = cumulative(&profile, "cpu_moments::of_c");
         assert!(sampled > 200_000_000, "{sampled} of 300 ms, alternate stack: {stack:?}");
     }
-}
-
-#[test]
-fn a_child_lives_and_profiles_itself() {
-    let _turn = turn();
-    let capture = fastest();
-    for round in 0..20 {
-        // SAFETY: the child calls what the profiler allows after a fork, and ends by `_exit`.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let own = fastest();
-            for_cpu_time(20 * MILLISECOND, || {
-                black_box(vec![0_u8; 100]);
-            });
-            let sampled = finish_unnamed(own).totals()[1];
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(if sampled > 0 { 0 } else { 3 }) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for the child.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
-    }
-    is_whole(&finish_unnamed(capture));
-}
-
-#[test]
-fn a_program_that_is_executed_does_not_die_of_the_signal() {
-    let _turn = turn();
-    let _capture = fastest();
-    for _ in 0..20 {
-        let status = std::process::Command::new("true").status().expect("it runs");
-        assert!(status.success(), "{status}");
-    }
-}
-
-#[test]
-fn signals_of_others_go_where_they_went() {
-    static STRUCK: AtomicU64 = AtomicU64::new(0);
-    extern "C" fn theirs(_: libc::c_int) {
-        STRUCK.fetch_add(1, Ordering::Relaxed);
-    }
-    // A process of its own, since the handler has to be there before ours.
-    if std::env::var_os("CPU_MOMENTS_CHILD").is_none() {
-        let test = std::env::current_exe().expect("the path of the test binary");
-        let status = std::process::Command::new(test)
-            .args(["--exact", "signals_of_others_go_where_they_went"])
-            .env("CPU_MOMENTS_CHILD", "1")
-            .status()
-            .expect("it runs");
-        assert!(status.success(), "{status}");
-        return;
-    }
-    // SAFETY: the handler does what handlers may.
-    unsafe { libc::signal(libc::SIGPROF, theirs as extern "C" fn(_) as libc::sighandler_t) };
-    let _turn = turn();
-    let capture = fastest();
-    // SAFETY: sends a signal that has a handler.
-    unsafe { libc::raise(libc::SIGPROF) };
-    for_cpu_time(20 * MILLISECOND, || ());
-    assert_eq!(STRUCK.load(Ordering::Relaxed), 1);
-    is_whole(&finish_unnamed(capture));
 }
 
 #[test]

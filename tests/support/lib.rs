@@ -15,6 +15,7 @@ pub mod habits;
 pub mod inner;
 pub mod modules;
 pub mod oracle;
+pub mod own_process;
 pub mod parked;
 pub mod pprof;
 pub mod server;

@@ -51,7 +51,7 @@ struct Timers {
     threads: HashMap<u32, Sampled>,
     /// CPU time of all threads while they had a timer, without the ends of those that are gone.
     sampled: u64,
-    /// Threads that the system has refused a timer.
+    /// Threads that the system had refused a timer and that are gone.
     refused: u64,
     /// When to look for new threads again.
     next_look: Option<Instant>,
@@ -90,17 +90,19 @@ pub(crate) struct Truth {
 ///
 /// The system does not take the handler; the reason, for users.
 pub(crate) fn begin(rate: u32) -> Result<Running, &'static str> {
+    let mut timers = TIMERS.lock();
+    // Under the lock: a timer of another capture must not expire before the handler is there.
     if !sampling::on_timer(struck) {
         return Err("this system has no timers on the CPU clocks of threads");
     }
-    let mut timers = TIMERS.lock();
     let number = timers.next_capture;
     timers.next_capture += 1;
     timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
     timers.follow();
     // Relaxed: whoever reads it takes the lock next.
     RUNNING.store(true, Ordering::Relaxed);
-    Ok(Running { number, before: timers.truth() })
+    // Those that are refused one from the beginning are counted too.
+    Ok(Running { number, before: Truth { refused: timers.refused, ..timers.truth() } })
 }
 
 impl Running {
@@ -146,7 +148,12 @@ pub(crate) fn thread_starts() {
 
 impl Timers {
     fn truth(&self) -> Truth {
-        Truth { process: sampling::process_cpu(), sampled: self.sampled, refused: self.refused }
+        let refused = self.threads.values().filter(|thread| thread.timer.is_none()).count() as u64;
+        Truth {
+            process: sampling::process_cpu(),
+            sampled: self.sampled,
+            refused: self.refused + refused,
+        }
     }
 
     /// Starts, stops or changes the timers as the captures demand.
@@ -175,7 +182,9 @@ impl Timers {
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
             let lives = threads.contains(thread);
-            if !lives {
+            if !lives && sampled.timer.is_none() {
+                self.refused += 1;
+            } else if !lives {
                 self.sampled -= (sampled.seen - sampled.began).min(END);
             }
             lives
@@ -198,7 +207,6 @@ impl Timers {
         if timer.is_none() && !sys::is_thread_alive(thread) {
             return;
         }
-        self.refused += u64::from(timer.is_none());
         self.threads.insert(thread, Sampled { timer, began, seen: began });
     }
 
