@@ -170,6 +170,9 @@ impl Timers {
             RUNNING.store(false, Ordering::Relaxed);
         } else {
             self.look();
+            // The first look of a capture costs several times what others do, and threads that come
+            // right after must not wait for a tenth of a second because of it.
+            self.next_look = Some(Instant::now());
         }
     }
 

@@ -27,6 +27,15 @@ impl Drop for KeepErrno {
     }
 }
 
+/// Says a last word and aborts; allocates nothing.
+#[cfg(debug_assertions)]
+#[cold]
+pub(super) fn die(word: &[u8]) -> ! {
+    // SAFETY: a live slice; whether it could be written makes no difference any more.
+    unsafe { libc::write(libc::STDERR_FILENO, word.as_ptr().cast(), word.len()) };
+    std::process::abort();
+}
+
 fn errno() -> c_int {
     // SAFETY: libc returns the address of the calling thread's errno, valid while it runs.
     let location = unsafe { libc::__errno_location() };

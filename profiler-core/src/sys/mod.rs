@@ -10,6 +10,7 @@
 
 #[cfg(profiler_native)]
 mod arch;
+mod in_handler;
 #[cfg(profiler_native)]
 mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
@@ -25,6 +26,9 @@ pub(crate) use arch::interrupted;
 pub(crate) use arch::{
     CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
 };
+#[cfg(profiler_native)]
+pub(crate) use in_handler::InHandler;
+pub(crate) use in_handler::assert_may_allocate;
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
 

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
 
+use super::InHandler;
 use super::arch::{self, Registers};
 use super::platform::KeepErrno;
 
@@ -77,6 +78,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     }
     // SAFETY: the kernel passed it to this handler.
     let registers = unsafe { arch::interrupted(context) };
+    let _in_handler = InHandler::enter();
     let expiries = u64::try_from(timer.overruns).unwrap_or(0) + 1;
     (installed.call)(Struck { registers, period: (timer.value & PERIOD) as u64, expiries });
 }

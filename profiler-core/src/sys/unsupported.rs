@@ -28,6 +28,11 @@ pub(super) const fn is_thread_alive(_: u32) -> bool {
     true
 }
 
+#[cfg(debug_assertions)]
+pub(super) fn die(_: &[u8]) -> ! {
+    std::process::abort();
+}
+
 pub(super) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
