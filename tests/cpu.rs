@@ -2,21 +2,8 @@
 
 use std::hint::black_box;
 
-use profiler_core::{Capture, Config, Kind, Profile, thread, with_labels};
-use profiler_tests::clock::thread_cpu;
-
-const MILLISECOND: u64 = 1_000_000;
-
-/// Uses so much CPU time of its thread, in nanoseconds.
-fn use_up(nanoseconds: u64) {
-    let end = thread_cpu() + nanoseconds;
-    let mut number = 1_u64;
-    while thread_cpu() < end {
-        for _ in 0..10_000 {
-            number = black_box(number.wrapping_mul(31));
-        }
-    }
-}
+use profiler_core::{Capture, Config, Kind, thread, with_labels};
+use profiler_tests::cpu::{MILLISECOND, cumulative, is_whole, sum, use_up};
 
 #[inline(never)]
 fn large() {
@@ -31,14 +18,6 @@ fn middle() {
 #[inline(never)]
 fn small() {
     use_up(black_box(430 * MILLISECOND));
-}
-
-/// Nanoseconds of samples that have the function in their stack.
-fn cumulative(profile: &Profile, function: &str) -> i64 {
-    let has = |sample: &profiler_core::Sample<'_>| {
-        sample.frames().any(|frame| frame.function.is_some_and(|name| name.ends_with(function)))
-    };
-    profile.samples().filter(has).map(|sample| sample.values()[1]).sum()
 }
 
 #[test]
@@ -66,12 +45,7 @@ fn three_threads_get_their_shares_and_nothing_is_lost() {
             );
         }
     }
-    let labelled: i64 = profile
-        .samples()
-        .filter(|sample| sample.label("part") == Some("labelled"))
-        .map(|sample| sample.values()[1])
-        .sum();
+    let labelled = sum(&profile, |sample| sample.label("part") == Some("labelled"));
     assert!((200..400).contains(&(labelled / 1_000_000)), "{labelled}");
-    let comment = &profile.comments()[0];
-    assert!(comment.contains("0 samples lost; 0 threads without a timer"), "{comment}");
+    is_whole(&profile);
 }

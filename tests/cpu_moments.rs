@@ -1,24 +1,22 @@
 //! CPU samples where earlier profilers crashed, hung or lost them: every allocation sampled too,
-//! threads without any state, small signal stacks, fork, panics, libraries that come and go.
+//! threads without any state, small signal stacks, panics, libraries that come and go.
 
-#![allow(unsafe_code, reason = "threads of C, forks and signals are made by system calls")]
+#![allow(unsafe_code, reason = "threads of C and libraries are made by calls of C")]
 
 use std::alloc::System;
 use std::hint::black_box;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
-use profiler_core::{
-    Capture, Config, Kind, Profile, ProfiledAllocator, Rates, Symbols, View, snapshot_with,
+use profiler_core::{Config, Kind, ProfiledAllocator, Rates, Symbols, View, snapshot_with};
+use profiler_tests::cpu::{
+    MILLISECOND, cumulative, fastest, finish_unnamed, for_cpu_time, is_whole, use_up,
 };
-use profiler_tests::clock::thread_cpu;
 
 #[global_allocator]
 static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
-
-const MILLISECOND: u64 = 1_000_000;
 
 /// One test at a time, with the profiler started.
 fn turn() -> MutexGuard<'static, ()> {
@@ -29,36 +27,6 @@ fn turn() -> MutexGuard<'static, ()> {
         profiler_core::start(Config::default().rates(Rates::ALL)).expect("the first start");
     });
     turn
-}
-
-fn fastest() -> Capture {
-    Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux has timers")
-}
-
-/// Without names, whose look-up takes seconds without optimisation.
-fn finish_unnamed(capture: Capture) -> Profile {
-    capture.finish_with(View::default().symbols(Symbols::None))
-}
-
-/// Calls `body` until the thread has used so much more CPU time, in nanoseconds.
-fn for_cpu_time(nanoseconds: u64, mut body: impl FnMut()) {
-    let end = thread_cpu() + nanoseconds;
-    while thread_cpu() < end {
-        body();
-    }
-}
-
-/// Nanoseconds of samples that have the function in their stack.
-fn cumulative(profile: &Profile, function: &str) -> i64 {
-    let samples = profile.samples().filter(|sample| {
-        sample.frames().any(|frame| frame.function.is_some_and(|name| name.ends_with(function)))
-    });
-    samples.map(|sample| sample.values()[1]).sum()
-}
-
-fn is_whole(profile: &Profile) {
-    let comment = &profile.comments()[0];
-    assert!(comment.contains("; 0 samples lost; 0 threads without"), "{comment}");
 }
 
 #[inline(never)]
@@ -120,12 +88,7 @@ extern "C" fn of_c(stack: *mut libc::c_void) -> *mut libc::c_void {
         assert_eq!(unsafe { libc::sigaltstack(&raw const alternate, ptr::null_mut()) }, 0);
     }
     // No allocation, no lock, no span: nothing tells the profiler of this thread.
-    let mut number = 1_u64;
-    for_cpu_time(300 * MILLISECOND, || {
-        for _ in 0..10_000 {
-            number = black_box(number.wrapping_mul(31));
-        }
-    });
+    use_up(300 * MILLISECOND);
     ptr::null_mut()
 }
 
@@ -155,68 +118,6 @@ fn threads_that_nobody_told_of_are_sampled_on_small_stacks_too() {
         let sampled = cumulative(&profile, "cpu_moments::of_c");
         assert!(sampled > 200_000_000, "{sampled} of 300 ms, alternate stack: {stack:?}");
     }
-}
-
-#[test]
-fn a_child_lives_and_profiles_itself() {
-    let _turn = turn();
-    let capture = fastest();
-    for round in 0..20 {
-        // SAFETY: the child calls what the profiler allows after a fork, and ends by `_exit`.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let own = fastest();
-            for_cpu_time(20 * MILLISECOND, || {
-                black_box(vec![0_u8; 100]);
-            });
-            let sampled = finish_unnamed(own).totals()[1];
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(if sampled > 0 { 0 } else { 3 }) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for the child.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
-    }
-    is_whole(&finish_unnamed(capture));
-}
-
-#[test]
-fn a_program_that_is_executed_does_not_die_of_the_signal() {
-    let _turn = turn();
-    let _capture = fastest();
-    for _ in 0..20 {
-        let status = std::process::Command::new("true").status().expect("it runs");
-        assert!(status.success(), "{status}");
-    }
-}
-
-#[test]
-fn signals_of_others_go_where_they_went() {
-    static STRUCK: AtomicU64 = AtomicU64::new(0);
-    extern "C" fn theirs(_: libc::c_int) {
-        STRUCK.fetch_add(1, Ordering::Relaxed);
-    }
-    // A process of its own, since the handler has to be there before ours.
-    if std::env::var_os("CPU_MOMENTS_CHILD").is_none() {
-        let test = std::env::current_exe().expect("the path of the test binary");
-        let status = std::process::Command::new(test)
-            .args(["--exact", "signals_of_others_go_where_they_went"])
-            .env("CPU_MOMENTS_CHILD", "1")
-            .status()
-            .expect("it runs");
-        assert!(status.success(), "{status}");
-        return;
-    }
-    // SAFETY: the handler does what handlers may.
-    unsafe { libc::signal(libc::SIGPROF, theirs as extern "C" fn(_) as libc::sighandler_t) };
-    let _turn = turn();
-    let capture = fastest();
-    // SAFETY: sends a signal that has a handler.
-    unsafe { libc::raise(libc::SIGPROF) };
-    for_cpu_time(20 * MILLISECOND, || ());
-    assert_eq!(STRUCK.load(Ordering::Relaxed), 1);
-    is_whole(&finish_unnamed(capture));
 }
 
 #[test]

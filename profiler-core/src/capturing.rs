@@ -104,7 +104,8 @@ impl Capture {
 
     /// Ends the capture and returns the profile.
     ///
-    /// CPU time of threads that came and went unseen stands under `[unsampled]`.
+    /// CPU time of threads that came and went unseen, and what others used shortly before they ended,
+    /// stands under `[unsampled]`.
     #[must_use]
     pub fn finish_with(self, view: View) -> Profile {
         let Self { kind, running, rate, began: (time, began) } = self;
@@ -139,8 +140,8 @@ fn cpu_time(running: cpu::Running, before: Rows, period: i64) -> (Rows, Option<S
     (rows, Some(comment(captured, unsampled, lost, truth)))
 }
 
-/// CPU time of threads without a timer, as far as it is missing: the clocks are read at other moments
-/// than the samples are taken.
+/// CPU time of threads without a timer and at the ends of others, as far as it is missing: the clocks
+/// are read at other moments than the samples are taken.
 fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
     let without_timer = process.saturating_sub(sampled);
     without_timer.min(process.saturating_sub(captured)).min(i64::MAX as u64).cast_signed()

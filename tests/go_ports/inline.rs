@@ -7,9 +7,8 @@ use profiler_core::parking_lot::Mutex;
 use profiler_core::sync;
 use profiler_tests::keep;
 use profiler_tests::parked::start_parked;
-use profiler_tests::pprof::Profile;
 
-use super::{is, read, read_text, the_sample};
+use super::{is, is_one_location, read, read_text, the_sample};
 
 static MUTEX: Mutex<()> = Mutex::named("inlined", ());
 static STD_MUTEX: sync::Mutex<()> = sync::Mutex::named("std inlined", ());
@@ -60,20 +59,6 @@ fn check(kind: Kind, lock: &str, inlined: &str, physical: &str) {
     // The text form has a line for each.
     let text = read_text(kind);
     assert!(text.records.iter().any(|record| record.names == sample.names), "{text:#?}");
-}
-
-/// Returns whether a location has these two functions, one behind the other, the second last: it is
-/// the one that the address is in.
-fn is_one_location(profile: &Profile, inner: &str, outer: &str) -> bool {
-    let tables = &profile.tables;
-    let name = |id: u64| {
-        let function = tables.functions.iter().find(|function| function.id == id);
-        function.map_or("", |function| tables.string(function.name))
-    };
-    tables.locations.iter().any(|location| {
-        let names: Vec<_> = location.lines.iter().map(|line| name(line.function)).collect();
-        names.ends_with(&[inner, outer])
-    })
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! What Go's own tests ask of the block, mutex and goroutine profiles, asked of ours.
+//! What Go's own tests ask of the block, mutex, goroutine and CPU profiles, asked of ours.
 //!
 //! Each scene has locks of its own, so the scenes do not see each other.
 
 mod aggregate;
 mod blockers;
+mod cpu;
 mod crowd;
 mod depth;
 mod inline;
@@ -66,4 +67,18 @@ fn depth(profile: &Profile, sample: &Stack) -> usize {
 fn is(frame: &str, function: &str) -> bool {
     let rest = frame.strip_prefix("go_ports::").and_then(|name| name.strip_prefix(function));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('<') || rest.starts_with("::<"))
+}
+
+/// Returns whether a location has these two functions, one behind the other, the second last: it is
+/// the one that the address is in.
+fn is_one_location(profile: &Profile, inner: &str, outer: &str) -> bool {
+    let tables = &profile.tables;
+    let name = |id: u64| {
+        let function = tables.functions.iter().find(|function| function.id == id);
+        function.map_or("", |function| tables.string(function.name))
+    };
+    tables.locations.iter().any(|location| {
+        let names: Vec<_> = location.lines.iter().map(|line| name(line.function)).collect();
+        names.ends_with(&[inner, outer])
+    })
 }

@@ -1,8 +1,11 @@
 //! The Go toolchain that `tests/run` installs.
 
+#![allow(unsafe_code, reason = "a group of processes is ended by a system call")]
+
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Returns a command that runs `go`, offline, with its cache under the target directory and
 /// nothing read from or written to the user's home.
@@ -24,6 +27,44 @@ pub fn command(home: &Path) -> Command {
         .env("GOTOOLCHAIN", "local")
         .env("CGO_ENABLED", "0");
     command
+}
+
+/// A command that runs until this is dropped, with all that it has started: `go` itself starts what it
+/// is asked to run.
+#[derive(Debug)]
+pub struct Started(Child);
+
+/// Starts a command, whose output is thrown away.
+///
+/// # Panics
+///
+/// It cannot be started.
+#[must_use]
+pub fn start(command: &mut Command) -> Started {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Started(command.process_group(0).spawn().expect("go can be started"))
+}
+
+impl Started {
+    /// Says whether it runs still.
+    ///
+    /// # Panics
+    ///
+    /// The kernel does not say.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.0.try_wait().expect("it is ours").is_none()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let group = -self.0.id().cast_signed();
+        // SAFETY: sends a signal to the group that `start` made, which is there until it is waited for.
+        unsafe { libc::kill(group, libc::SIGKILL) };
+        // Nothing can be done about a failure, and a test may be on its way to say so.
+        let _ = self.0.wait();
+    }
 }
 
 fn executable() -> OsString {

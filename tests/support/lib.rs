@@ -5,14 +5,18 @@
 //! failed. `tests/run` prepares the Go toolchain that [`tool`] and [`oracle`] need.
 
 pub mod bits;
+pub mod bombardment;
 pub mod check;
 pub mod clock;
 pub mod collections;
+pub mod cpu;
 pub mod estimate;
 pub mod go;
 pub mod habits;
 pub mod inner;
+pub mod modules;
 pub mod oracle;
+pub mod own_process;
 pub mod parked;
 pub mod pprof;
 pub mod server;

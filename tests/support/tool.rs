@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::go;
+use crate::go::{self, Started};
 
 /// Reports then hold the numbers of the profile: times are in nanoseconds already, and of a count
 /// or a size only the unit shown is wrong.
@@ -90,15 +90,29 @@ impl Tool {
     /// The tool cannot be started.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Output {
-        go::command(self.home())
+        self.command(arguments).output().expect("go can be started")
+    }
+
+    /// Starts `go tool pprof` as a server.
+    ///
+    /// # Panics
+    ///
+    /// The tool cannot be started.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Started {
+        go::start(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = go::command(self.home());
+        command
             .args(["tool", "pprof"])
             .args(arguments)
             .env("PPROF_TMPDIR", self.home())
             .env_remove("PPROF_BINARY_PATH")
             .env_remove("http_proxy")
-            .env_remove("HTTP_PROXY")
-            .output()
-            .expect("go can be started")
+            .env_remove("HTTP_PROXY");
+        command
     }
 
     /// Runs `go tool pprof` and returns the report.

@@ -75,7 +75,7 @@ enum Stack {
     Asked(Option<StackBounds>),
 }
 
-/// The number of a thread that is never alive: the owner of blocks made for others.
+/// The number of a thread that is never alive: the owner of blocks that are set aside for signals.
 const NOBODY: u32 = i32::MAX as u32;
 
 // SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
@@ -109,22 +109,30 @@ pub(crate) fn join(depth: usize) -> Option<&'static Thread> {
     if let Some(thread) = current() {
         return Some(thread);
     }
-    if JOINING.replace(true) {
-        return None;
-    }
-    let owner = sys::thread_id();
-    // A number that could not be had is 0, and would be anybody's.
-    let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive));
-    let thread = claimed.flatten().or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)));
-    if let Some(thread) = thread {
-        thread.reset(Stack::Asked(sys::stack_bounds()));
-        CURRENT.set(Some(thread));
-    }
-    JOINING.set(false);
-    thread
+    // A handler could not record anything before the block is there.
+    sys::while_no_timer_strikes(|| {
+        if JOINING.replace(true) {
+            return None;
+        }
+        // One may have struck before.
+        let thread = current().or_else(|| join_now(depth));
+        JOINING.set(false);
+        thread
+    })
 }
 
-/// Returns this thread's block, taking over one that is nobody's if there is one.
+fn join_now(depth: usize) -> Option<&'static Thread> {
+    let owner = sys::thread_id();
+    // A number that could not be had is 0, and would be anybody's.
+    let claimed = (owner != 0).then(|| THREADS.claim(owner, is_taken));
+    let thread =
+        claimed.flatten().or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)))?;
+    thread.reset(Stack::Asked(sys::stack_bounds()));
+    CURRENT.set(Some(thread));
+    Some(thread)
+}
+
+/// Returns this thread's block, taking over one that is set aside, or whose thread is gone.
 ///
 /// # Signal safety
 ///
@@ -143,16 +151,22 @@ pub(crate) fn join_in_signal() -> Option<&'static Thread> {
     Some(thread)
 }
 
-/// Sees to it that there are blocks for so many of these threads as have none, for
+/// Whether a block is not for others: its owner lives, or it is set aside for signals.
+fn is_taken(owner: u32) -> bool {
+    owner == NOBODY || sys::is_thread_alive(owner)
+}
+
+/// Sees to it that so many blocks are set aside as there are threads without one, for
 /// [`join_in_signal`]. `threads` are all that are alive.
 pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
     let mut without = threads.len();
     let mut spare = 0;
     for thread in all() {
-        if threads.contains(&thread.owner_id()) {
-            without = without.saturating_sub(1);
-        } else {
+        let owner = thread.owner_id();
+        if owner == NOBODY {
             spare += 1;
+        } else if threads.contains(&owner) {
+            without = without.saturating_sub(1);
         }
     }
     for _ in spare..without {

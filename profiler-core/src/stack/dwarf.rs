@@ -17,7 +17,7 @@ use std::{mem, thread};
 use framehop::{CacheNative, FrameAddress, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative};
 
 use super::rule::{Base, Rule};
-use crate::sys::{ModuleBytes, OwnStack, Registers};
+use crate::sys::{ModuleBytes, OwnStack, RED_ZONE, Registers};
 
 /// The unwind tables of all loaded modules.
 #[derive(Clone)]
@@ -75,6 +75,17 @@ impl Parser {
         if !self.tables.cover(pc - 1) {
             return None;
         }
+        if let Some(rule) = self.told(returned, pc) {
+            return Some(rule);
+        }
+        // A function that is returned to at its first instruction has called nobody: it was put there
+        // as the end of a stack, as `makecontext` does.
+        let entered = FrameAddress::from_return_address(pc + 1)?;
+        (self.tables.cover(pc) && self.told(entered, pc + 1).is_some()).then_some(Rule::END)
+    }
+
+    /// Returns what the tables say, or nothing in a gap.
+    fn told(&mut self, returned: FrameAddress, pc: u64) -> Option<Rule> {
         let rule = self.experiment(returned, pc);
         // In a gap of the tables framehop guesses: by the frame pointer after a call, otherwise
         // that the function has only just been entered. Asked both ways, it gives itself away.
@@ -109,7 +120,13 @@ fn told_by(after: Registers) -> Option<Rule> {
         (None, None) => return None,
     };
     let saved = |word: u64| distance(word.checked_sub(MEMORY)?, after.sp);
-    let frame_pointer = if after.fp == FRAME { 0 } else { saved(after.fp)? };
+    let frame_pointer = match saved(after.fp) {
+        None if after.fp == FRAME => 0,
+        // Tables do not say that the register is back once it was taken off the stack. So far below, a
+        // signal may have written since.
+        Some(distance) if base == Base::StackPointer && distance > top + RED_ZONE => 0,
+        distance => distance?,
+    };
     Rule::new(base, top, frame_pointer, saved(after.pc)?)
 }
 
@@ -179,6 +196,16 @@ mod tests {
         assert_eq!(untouched, Rule::new(Base::StackPointer, 40, 0, 8));
         let by_frame = after(FRAME + 8 + MEMORY, FRAME + 16, FRAME + MEMORY);
         assert_eq!(by_frame, Some(Rule::BY_FRAME_POINTER));
+    }
+
+    #[test]
+    fn a_frame_pointer_far_below_the_stack_is_back_in_its_register() {
+        let returning = |below: u64| after(STACK + MEMORY, STACK + 8, STACK - below + MEMORY);
+        let far = RED_ZONE + 8;
+        assert_eq!(returning(far), Rule::new(Base::StackPointer, 8, 0, 8));
+        if RED_ZONE > 0 {
+            assert_eq!(returning(8), Rule::new(Base::StackPointer, 8, 16, 8));
+        }
     }
 
     #[test]

@@ -15,8 +15,7 @@
 //! there: a short stack, not a wrong one.
 //!
 //! **Limits.** A stack that is not the thread's own (coroutines, alternate signal stacks) gives
-//! one frame. What the tables say holds after calls only, so a walk that starts where a signal
-//! struck needs more than is here.
+//! one frame, but where a signal struck: that walk has the kernel read them.
 
 mod dwarf;
 mod frame_pointer;
@@ -101,7 +100,9 @@ pub(crate) fn capture_interrupted(
 ) -> usize {
     // As if a call stood there: the table is asked for the address before.
     let at = Registers { pc: at.pc.wrapping_add(sys::CALL_LENGTH), ..at };
-    match bounds.and_then(|bounds| bounds.reader(at.sp)) {
+    let lowest = at.sp.saturating_sub(sys::RED_ZONE);
+    let own = bounds.filter(|bounds| bounds.reader(at.sp).is_some());
+    match own.and_then(|bounds| bounds.reader(lowest)) {
         Some(word) => walk_by(at, Some(word), frames),
         None => walk_by(at, Some(read_by_kernel), frames),
     }

@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code, reason = "the oracle and the callbacks are C, and an allocator counts")]
 
+#[cfg(target_arch = "x86_64")]
+mod stepping;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};

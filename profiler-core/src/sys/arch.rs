@@ -53,6 +53,13 @@ pub(crate) const CALL_LENGTH: u64 = 1;
 #[cfg(target_arch = "aarch64")]
 pub(crate) const CALL_LENGTH: u64 = 4;
 
+/// So many bytes below the stack pointer belong to the function that runs: no signal writes there.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const RED_ZONE: u64 = 128;
+/// Linux promises none.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const RED_ZONE: u64 = 0;
+
 /// Returns the registers of the function that this is inlined into.
 ///
 /// `pc` stands as if the function had just been returned to, like every other frame of a walk.

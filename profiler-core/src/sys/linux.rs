@@ -29,6 +29,15 @@ impl Drop for KeepErrno {
     }
 }
 
+/// Says a last word and aborts; allocates nothing.
+#[cfg(debug_assertions)]
+#[cold]
+pub(super) fn die(word: &[u8]) -> ! {
+    // SAFETY: a live slice; whether it could be written makes no difference any more.
+    unsafe { libc::write(libc::STDERR_FILENO, word.as_ptr().cast(), word.len()) };
+    std::process::abort();
+}
+
 fn errno() -> c_int {
     // SAFETY: libc returns the address of the calling thread's errno, valid while it runs.
     let location = unsafe { libc::__errno_location() };
@@ -66,6 +75,24 @@ pub(super) fn is_thread_alive(thread: u32) -> bool {
     result == 0 || errno() != libc::ESRCH
 }
 
+pub(super) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: makes an empty set.
+    unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
+    // SAFETY: initialised above, and the signal exists.
+    unsafe { libc::sigaddset(signals.as_mut_ptr(), libc::SIGPROF) };
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both are live; the second is written on success.
+    let blocked =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr()) };
+    let result = body();
+    if blocked == 0 {
+        // SAFETY: written above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    }
+    result
+}
+
 pub(super) fn thread_name(thread: u32) -> Option<String> {
     let mut name = std::fs::read(format!("/proc/self/task/{thread}/comm")).ok()?;
     name.pop_if(|last| *last == b'\n');
@@ -98,6 +125,9 @@ impl StackBounds {
     /// Returns a reader of the words between the stack pointer, which must be one of the calling
     /// thread, and the upper end; or nothing if it points elsewhere: to an alternate signal stack,
     /// or to a coroutine's.
+    ///
+    /// Where a signal has struck, the stack pointer less [`RED_ZONE`](super::RED_ZONE) is one too: what
+    /// a function has only just taken off the stack, or never moved the pointer for, is still there.
     #[inline(always)]
     pub(crate) fn reader(self, sp: u64) -> Option<impl Fn(u64) -> Option<u64>> {
         let (low, high) = (self.low as u64, self.high as u64);

@@ -10,6 +10,7 @@
 
 #[cfg(profiler_native)]
 mod arch;
+mod in_handler;
 #[cfg(profiler_native)]
 mod handler;
 #[cfg(profiler_native)]
@@ -25,8 +26,15 @@ pub(crate) mod sampling;
 #[cfg(profiler_native)]
 mod threads;
 
+#[cfg(all(test, profiler_native))]
+pub(crate) use arch::interrupted;
 #[cfg(profiler_native)]
-pub(crate) use arch::{CALL_LENGTH, OwnStack, Registers, registers, strip_pointer_authentication};
+pub(crate) use arch::{
+    CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
+};
+#[cfg(profiler_native)]
+pub(crate) use in_handler::InHandler;
+pub(crate) use in_handler::assert_may_allocate;
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
 
@@ -81,6 +89,12 @@ pub(crate) fn thread_id() -> u32 {
 /// Where that cannot be known every thread lives: what it owned is then never given to another.
 pub(crate) fn is_thread_alive(thread: u32) -> bool {
     platform::is_thread_alive(thread)
+}
+
+/// Calls `body` while no timer's signal is delivered to the calling thread; one that comes meanwhile
+/// is delivered after.
+pub(crate) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
+    platform::while_no_timer_strikes(body)
 }
 
 /// Returns the name of a thread of this process. Allocates; not for signal handlers.

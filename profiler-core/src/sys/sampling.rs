@@ -7,6 +7,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::OnceLock;
 
+use super::InHandler;
 use super::arch::{self, Registers};
 use super::handler::{self, Before};
 use super::platform::KeepErrno;
@@ -82,13 +83,13 @@ struct Installed {
 /// alternate signal stack if there is one. Signals of others, among them those for which it returns
 /// false, go to the handler from before.
 pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
-    if HANDLER.get().is_some() {
-        return true;
-    }
-    let Some(before) = Before::of(libc::SIGPROF) else { return false };
-    // Two may come here at once, with the same.
-    let _ = HANDLER.set(Installed { call, before });
-    handler::install(libc::SIGPROF, handle)
+    static DONE: OnceLock<bool> = OnceLock::new();
+    // Whoever comes meanwhile waits: no timer must expire before the handler is there.
+    *DONE.get_or_init(|| {
+        Before::of(libc::SIGPROF)
+            .is_some_and(|before| HANDLER.set(Installed { call, before }).is_ok())
+            && handler::install(libc::SIGPROF, handle)
+    })
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -107,7 +108,11 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     };
     // SAFETY: the kernel passed it to this handler.
     let registers = unsafe { arch::interrupted(context) };
-    if !cause.is_some_and(|cause| (installed.call)(Struck { registers, cause })) {
+    let is_ours = cause.is_some_and(|cause| {
+        let _in_handler = InHandler::enter();
+        (installed.call)(Struck { registers, cause })
+    });
+    if !is_ours {
         installed.before.hand_on(signal, info, context);
     }
 }

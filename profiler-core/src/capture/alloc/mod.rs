@@ -36,6 +36,7 @@ use self::live::{Sample, enter};
 use crate::buffer::counters::{Due, Totals};
 use crate::buffer::live_set::Held;
 use crate::capture::{self, rates};
+use crate::sys;
 
 /// How far behind the inner allocator's address a sampled block of up to [`LARGE`] begins.
 const SHIFT: usize = 8;
@@ -140,6 +141,7 @@ fn inner_layout(layout: Layout) -> Layout {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        sys::assert_may_allocate();
         let counters = thread::current();
         if let Err(due) = counters.allocate(layout.size()) {
             // SAFETY: given by the caller.
@@ -155,6 +157,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        sys::assert_may_allocate();
         let counters = thread::current();
         if let Err(due) = counters.allocate(layout.size()) {
             // SAFETY: given by the caller.
@@ -170,6 +173,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        sys::assert_may_allocate();
         let bits = bits(block, layout.align(), layout.size());
         if !thread::current().free(layout.size(), bits) {
             // SAFETY: given by the caller.
@@ -181,6 +185,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        sys::assert_may_allocate();
         let counters = thread::current();
         let bits = bits(block, layout.align(), layout.size() | size);
         let counted =

@@ -1,0 +1,219 @@
+//! CPU samples and what a process does as a whole: it forks, executes, handles signals of its own,
+//! and has limits.
+
+#![allow(unsafe_code, reason = "forks, signals and limits are system calls")]
+
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::process::Command;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::{ptr, thread};
+
+use profiler_core::{Capture, Config, Kind};
+use profiler_tests::cpu::{MILLISECOND, fastest, finish_unnamed, for_cpu_time, is_whole, use_up};
+use profiler_tests::own_process::in_own_process;
+
+fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| profiler_core::start(Config::default()).expect("the first start"));
+}
+
+/// One test at a time, with the profiler started.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    start();
+    turn
+}
+
+fn errno() -> &'static mut libc::c_int {
+    // SAFETY: libc's address of the calling thread's own, which nobody else refers to here.
+    unsafe { &mut *libc::__errno_location() }
+}
+
+#[test]
+fn a_child_lives_and_profiles_itself() {
+    let _turn = turn();
+    let capture = fastest();
+    for round in 0..20 {
+        // SAFETY: the child calls what the profiler allows after a fork, and ends by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let own = fastest();
+            for_cpu_time(20 * MILLISECOND, || {
+                black_box(vec![0_u8; 100]);
+            });
+            let sampled = finish_unnamed(own).totals()[1];
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(if sampled > 0 { 0 } else { 3 }) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
+    }
+    is_whole(&finish_unnamed(capture));
+}
+
+/// Go's `TestCPUProfileWithFork`: a fork that takes long is not begun again and again because of
+/// signals.
+#[test]
+fn a_process_with_much_memory_forks_and_executes() {
+    const SIZE: usize = 1 << 30;
+    const PAGE: usize = 4096;
+    let _turn = turn();
+    // SAFETY: a fresh mapping of private memory.
+    let memory = unsafe {
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        libc::mmap(ptr::null_mut(), SIZE, writable, private, -1, 0)
+    };
+    assert_ne!(memory, libc::MAP_FAILED);
+    let bytes = memory.cast::<u8>();
+    // Small pages, as many as there are, so that a fork has much to copy. Pages that are only read take no
+    // memory; one that is written to has the kernel copy the others' entries too.
+    // SAFETY: the mapping is this function's.
+    assert_eq!(unsafe { libc::madvise(memory, SIZE, libc::MADV_NOHUGEPAGE) }, 0);
+    // SAFETY: the mapping is this function's and zeroed.
+    unsafe { bytes.write_volatile(1) };
+    for page in (PAGE..SIZE).step_by(PAGE) {
+        // SAFETY: within the mapping.
+        let byte = unsafe { bytes.add(page) };
+        // SAFETY: within the mapping, and zeroed.
+        assert_eq!(unsafe { byte.read_volatile() }, 0);
+    }
+    let capture = fastest();
+    for round in 0..5 {
+        // By fork, since std's way does not copy memory.
+        // SAFETY: the child only executes another program, or ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let arguments = [c"true".as_ptr(), ptr::null()];
+            // SAFETY: texts ended by zero, in a list ended by null.
+            unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(3) };
+        }
+        use_up(20 * MILLISECOND);
+        let mut status = 0;
+        // SAFETY: waits for the child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
+    }
+    is_whole(&finish_unnamed(capture));
+    // SAFETY: mapped above, and nothing refers to it.
+    assert_eq!(unsafe { libc::munmap(memory, SIZE) }, 0);
+}
+
+#[test]
+fn a_program_that_is_executed_does_not_die_of_the_signal() {
+    let _turn = turn();
+    let _capture = fastest();
+    for _ in 0..20 {
+        let status = Command::new("true").status().expect("it runs");
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// The new program has no handler, and the timers of the old one are gone.
+#[test]
+fn a_process_that_becomes_another_program_while_it_is_sampled_lives() {
+    let test = "a_process_that_becomes_another_program_while_it_is_sampled_lives";
+    in_own_process(test, || {
+        start();
+        let _capture = fastest();
+        println!("running 1 test");
+        use_up(50 * MILLISECOND);
+        let arguments = [c"true".as_ptr(), ptr::null()];
+        // SAFETY: texts ended by zero, in a list ended by null.
+        unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+        panic!("there is no `true`");
+    });
+}
+
+#[test]
+fn signals_of_others_go_where_they_went_and_errno_stays() {
+    static STRUCK: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn theirs(_: libc::c_int) {
+        STRUCK.fetch_add(1, Ordering::Relaxed);
+        *errno() = 99;
+    }
+    // The handler has to be there before ours.
+    in_own_process("signals_of_others_go_where_they_went_and_errno_stays", || {
+        // SAFETY: the handler does what handlers may.
+        unsafe { libc::signal(libc::SIGPROF, theirs as extern "C" fn(_) as libc::sighandler_t) };
+        start();
+        let capture = fastest();
+        *errno() = 7;
+        // SAFETY: sends a signal that has a handler.
+        unsafe { libc::raise(libc::SIGPROF) };
+        assert_eq!(*errno(), 7);
+        use_up(20 * MILLISECOND);
+        assert_eq!(STRUCK.load(Ordering::Relaxed), 1);
+        is_whole(&finish_unnamed(capture));
+    });
+}
+
+#[test]
+fn a_signal_that_waits_until_the_capture_has_ended_kills_nobody() {
+    in_own_process("a_signal_that_waits_until_the_capture_has_ended_kills_nobody", || {
+        start();
+        let capture = fastest();
+        let mut signals = MaybeUninit::uninit();
+        // SAFETY: makes an empty set.
+        unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
+        // SAFETY: initialised above.
+        unsafe { libc::sigaddset(signals.as_mut_ptr(), libc::SIGPROF) };
+        let block = |how| {
+            // SAFETY: initialised above.
+            let done = unsafe { libc::pthread_sigmask(how, signals.as_ptr(), ptr::null_mut()) };
+            assert_eq!(done, 0);
+        };
+        block(libc::SIG_BLOCK);
+        use_up(50 * MILLISECOND);
+        // SAFETY: sends a signal that has a handler, and waits.
+        unsafe { libc::raise(libc::SIGPROF) };
+        drop(capture);
+        block(libc::SIG_UNBLOCK);
+    });
+}
+
+/// A timer of the second must not expire before the first has installed the handler.
+#[test]
+fn the_first_captures_may_start_at_once() {
+    const THREADS: usize = 8;
+    in_own_process("the_first_captures_may_start_at_once", || {
+        start();
+        let together = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    together.wait();
+                    let capture = fastest();
+                    use_up(20 * MILLISECOND);
+                    drop(capture);
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn threads_that_are_refused_a_timer_are_counted() {
+    in_own_process("threads_that_are_refused_a_timer_are_counted", || {
+        start();
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limits are a live value.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) }, 0);
+        let capture = Capture::start_with(Kind::Profile, 100).expect("the handler is installed");
+        use_up(50 * MILLISECOND);
+        let profile = finish_unnamed(capture);
+        let comment = &profile.comments()[0];
+        let (before, _) = comment.split_once(" threads without a timer").expect(comment);
+        let count = before.rsplit(' ').next().expect("a number").parse::<u64>().expect(comment);
+        // The test's, the harness's, the profiler's.
+        assert!(count >= 2, "{comment}");
+    });
+}
