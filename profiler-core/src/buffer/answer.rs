@@ -48,18 +48,18 @@ impl Answer {
         }
     }
 
-    /// Says where the calling thread was struck.
+    /// Says where the calling thread was struck: an empty stack if there is no room to look.
     ///
     /// # Signal safety
     ///
     /// Allocates nothing, waits for nothing.
-    pub(crate) fn fill(&mut self, at: Registers) {
+    pub(crate) fn fill(&mut self, at: Option<Registers>) {
         let thread = current();
         self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
         self.labels = thread.and_then(|thread| thread.labels());
         self.wait = thread.and_then(|thread| thread.wait());
         let bounds = thread.and_then(|thread| thread.bounds());
-        self.depth = stack::capture_interrupted(at, bounds, &mut self.frames);
+        self.depth = at.map_or(0, |at| stack::capture_interrupted(at, bounds, &mut self.frames));
         self.clock = sampling::own_cpu();
     }
 

@@ -200,7 +200,7 @@ impl Timers {
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
-            let lives = threads.contains(thread);
+            let lives = threads.contains(thread) || sys::is_thread_alive(*thread);
             if !lives && sampled.is_refused() {
                 self.refused += 1;
             } else if !lives {

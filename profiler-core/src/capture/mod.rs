@@ -169,14 +169,15 @@ pub(crate) fn record(header: Header, values: [i64; VALUES]) {
     Prepared::new(header).add(values);
 }
 
-/// Records what a signal has struck, in its handler.
+/// Records what a signal has struck, in its handler; under `[lost]` if it is not known where.
 ///
 /// # Signal safety
 ///
 /// Allocates nothing, waits for nothing.
-pub(crate) fn record_struck(source: Source, at: Registers, values: [i64; VALUES]) {
+pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64; VALUES]) {
     let header = Header::new(source);
-    let row = thread::join_in_signal().and_then(Thread::write_in_signal).and_then(|mut writer| {
+    let row = at.and_then(|at| {
+        let mut writer = thread::join_in_signal()?.write_in_signal()?;
         let thread = writer.thread();
         let node = Some(thread.node()).filter(|node| node.site().is_some());
         let header = Header { node, labels: thread.labels(), ..header };

@@ -27,14 +27,14 @@ fn struck(Struck { registers, cause }: Struck) -> bool {
     }
 }
 
-fn answer(at: Registers) -> bool {
+fn answer(at: Option<Registers>) -> bool {
     QUESTIONS.answer(sys::thread_id(), |answer| match answer.wanted {
         Wanted::Stack => answer.fill(at),
         Wanted::CpuTime { expiries, period } => count(at, expiries, period),
     })
 }
 
-fn count(at: Registers, expiries: u64, period: u64) {
+fn count(at: Option<Registers>, expiries: u64, period: u64) {
     let nanoseconds = expiries.saturating_mul(period);
     let values = [expiries.cast_signed(), nanoseconds.cast_signed(), 0, 0];
     capture::record_struck(Source::Cpu, at, values);

@@ -1,5 +1,7 @@
 //! Every thread of the process: what it does or waits for, and who holds that.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 
 use super::stacks;
@@ -51,7 +53,9 @@ impl Activity {
 /// that is nothing: then the stacks are those that threads have published, and nobody is disturbed.
 pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
     // First: who is asked runs for a moment.
-    let threads: Vec<_> = sys::threads()
+    // Twice: what one list lacks because a thread ended meanwhile stands in the other.
+    let numbers: BTreeSet<_> = [sys::threads(), sys::threads()].into_iter().flatten().collect();
+    let threads: Vec<_> = numbers
         .into_iter()
         .filter_map(|thread| Some((thread, sys::thread_activity(thread)?)))
         .collect();

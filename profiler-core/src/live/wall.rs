@@ -198,7 +198,7 @@ impl Wall {
     fn look(&mut self) {
         let mut threads = sys::threads();
         threads.sort_unstable();
-        self.threads.retain(|thread, _| threads.contains(thread));
+        self.threads.retain(|&thread, _| threads.contains(&thread) || sys::is_thread_alive(thread));
         for &thread in &threads {
             if !self.threads.contains_key(&thread)
                 && let Some(watched) = Watched::new(thread, &mut self.stacks)

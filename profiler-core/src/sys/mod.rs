@@ -10,9 +10,9 @@
 
 #[cfg(profiler_native)]
 mod arch;
-mod in_handler;
 #[cfg(profiler_native)]
 mod handler;
+mod in_handler;
 #[cfg(profiler_native)]
 mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
@@ -102,8 +102,9 @@ pub(crate) fn thread_name(thread: u32) -> Option<String> {
     platform::thread_name(thread)
 }
 
-/// Returns the kernel's numbers of all threads of this process; nothing elsewhere. Reads a directory, and
-/// allocates; not for signal handlers.
+/// Returns the kernel's numbers of the threads of this process; nothing elsewhere. One may be missing if
+/// another ends meanwhile: the kernel goes by positions in a list that gets shorter. Reads a directory,
+/// and allocates; not for signal handlers.
 pub(crate) fn threads() -> Vec<u32> {
     platform::threads()
 }

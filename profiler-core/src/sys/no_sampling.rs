@@ -5,7 +5,7 @@ use super::Registers;
 /// What a signal has struck: never made here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Struck {
-    pub(crate) registers: Registers,
+    pub(crate) registers: Option<Registers>,
     pub(crate) cause: Cause,
 }
 

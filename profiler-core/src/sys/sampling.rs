@@ -15,8 +15,8 @@ use super::platform::KeepErrno;
 /// What a signal has struck.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Struck {
-    /// Where the thread was.
-    pub(crate) registers: Registers,
+    /// Where the thread was; nothing if there is no stack with room for more than to count the signal.
+    pub(crate) registers: Option<Registers>,
     pub(crate) cause: Cause,
 }
 
@@ -79,13 +79,14 @@ struct Installed {
 /// for good: a signal that is still under way would end the process otherwise. Returns false if the
 /// system refuses.
 ///
-/// `call` may do what a signal handler may; `errno` is kept, SIGPROF masked, and it runs on the
-/// alternate signal stack if there is one. Signals of others, among them those for which it returns
+/// `call` may do what a signal handler may; `errno` is kept, all signals are masked, and it runs on a
+/// stack of its own. Signals of others, among them those for which it returns
 /// false, go to the handler from before.
 pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
     static DONE: OnceLock<bool> = OnceLock::new();
     // Whoever comes meanwhile waits: no timer must expire before the handler is there.
     *DONE.get_or_init(|| {
+        handler::make_stacks();
         Before::of(libc::SIGPROF)
             .is_some_and(|before| HANDLER.set(Installed { call, before }).is_ok())
             && handler::install(libc::SIGPROF, handle)
@@ -110,7 +111,8 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     let registers = unsafe { arch::interrupted(context) };
     let is_ours = cause.is_some_and(|cause| {
         let _in_handler = InHandler::enter();
-        (installed.call)(Struck { registers, cause })
+        handler::with_room(|| (installed.call)(Struck { registers: Some(registers), cause }))
+            .unwrap_or_else(|| (installed.call)(Struck { registers: None, cause }))
     });
     if !is_ours {
         installed.before.hand_on(signal, info, context);
