@@ -10,6 +10,7 @@
 
 #[cfg(profiler_native)]
 mod arch;
+#[cfg(profiler_native)]
 mod in_handler;
 #[cfg(profiler_native)]
 mod modules;
@@ -20,17 +21,19 @@ mod platform;
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
 
-#[cfg(all(test, profiler_native))]
+#[cfg(all(test, profiler_native, target_arch = "x86_64"))]
 pub(crate) use arch::interrupted;
 #[cfg(profiler_native)]
 pub(crate) use arch::{
     CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
 };
 #[cfg(profiler_native)]
-pub(crate) use in_handler::InHandler;
-pub(crate) use in_handler::assert_may_allocate;
+pub(crate) use in_handler::{InHandler, assert_may_allocate};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
+
+#[cfg(not(profiler_native))]
+pub(crate) use platform::assert_may_allocate;
 
 /// Registers where nothing is known of them.
 #[cfg(not(profiler_native))]
