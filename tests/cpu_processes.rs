@@ -29,8 +29,10 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn errno() -> &'static mut libc::c_int {
-    // SAFETY: libc's address of the calling thread's own, which nobody else refers to here.
-    unsafe { &mut *libc::__errno_location() }
+    // SAFETY: libc returns the address of the calling thread's own, valid while it runs.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: see above; nobody else refers to it here.
+    unsafe { &mut *location }
 }
 
 #[test]

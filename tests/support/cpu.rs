@@ -55,7 +55,6 @@ pub fn process_cpu() -> u64 {
 /// # Panics
 ///
 /// The profiler is not started.
-#[must_use]
 #[track_caller]
 pub fn fastest() -> Capture {
     Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux has timers")

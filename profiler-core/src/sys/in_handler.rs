@@ -45,7 +45,7 @@ pub(crate) fn assert_may_allocate() {
     }
 }
 
-#[cfg(all(test, debug_assertions, profiler_native))]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::os::unix::process::ExitStatusExt as _;

@@ -26,17 +26,19 @@ pub(crate) mod sampling;
 #[cfg(profiler_native)]
 mod threads;
 
-#[cfg(all(test, profiler_native))]
+#[cfg(all(test, profiler_native, target_arch = "x86_64"))]
 pub(crate) use arch::interrupted;
 #[cfg(profiler_native)]
 pub(crate) use arch::{
     CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
 };
 #[cfg(profiler_native)]
-pub(crate) use in_handler::InHandler;
-pub(crate) use in_handler::assert_may_allocate;
+pub(crate) use in_handler::{InHandler, assert_may_allocate};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
+
+#[cfg(not(profiler_native))]
+pub(crate) use platform::assert_may_allocate;
 
 /// Registers where nothing is known of them.
 #[cfg(not(profiler_native))]

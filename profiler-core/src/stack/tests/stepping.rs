@@ -58,10 +58,15 @@ extern "C" fn stepped(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     unsafe { _Unwind_Backtrace(visit, (&raw mut oracle).cast()) };
     STEPS.fetch_add(1, Ordering::Relaxed);
     let (callers, expected) = (&frames[1..count], &oracle.frames[..oracle.count]);
-    // Linkers write no tables for what leads to libraries (`.plt`): we know better then.
+    // Some linkers write no tables for what leads to libraries (`.plt`, two instructions). The walk is by
+    // frame pointers then, if there are any.
     let known = !expected.is_empty();
     let (root, depth) = ROOT.get();
-    let right = if known { callers == expected } else { callers.ends_with(&root[..depth]) };
+    let right = if known {
+        callers == expected
+    } else {
+        callers.ends_with(&root[..depth]) || !frame_pointers()
+    };
     let right = right && frames[0] == at.pc;
     if !right {
         let number = WRONG_COUNT.fetch_add(1, Ordering::Relaxed);
