@@ -1,9 +1,15 @@
 //! The CPU profile against the clocks: nothing is lost, and each function gets its share.
 
 use std::hint::black_box;
+use std::sync::Once;
 
-use profiler_core::{Capture, Config, Kind, thread, with_labels};
+use profiler_core::{Capture, Config, Kind, LabelView, default_view, thread, with_labels};
 use profiler_tests::cpu::{MILLISECOND, cumulative, is_whole, sum, use_up};
+
+fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| profiler_core::start(Config::default()).expect("the first start"));
+}
 
 #[inline(never)]
 fn large() {
@@ -22,7 +28,7 @@ fn small() {
 
 #[test]
 fn three_threads_get_their_shares_and_nothing_is_lost() {
-    profiler_core::start(Config::default()).expect("the first start");
+    start();
     let capture = Capture::start_with(Kind::Profile, 1000).expect("Linux has timers");
     let other = Capture::start_with(Kind::Profile, 100).expect("two do not collide");
     let threads = [large, middle, small].map(thread::spawn);
@@ -48,4 +54,18 @@ fn three_threads_get_their_shares_and_nothing_is_lost() {
     let labelled = sum(&profile, |sample| sample.label("part") == Some("labelled"));
     assert!((200..400).contains(&(labelled / 1_000_000)), "{labelled}");
     is_whole(&profile);
+}
+
+#[test]
+fn samples_say_on_which_thread_they_were_taken() {
+    start();
+    let capture = Capture::start_with(Kind::Profile, 1000).expect("Linux has timers");
+    let builder = std::thread::Builder::new().name("grinder".to_owned());
+    let grinder = builder.spawn(|| use_up(300 * MILLISECOND)).expect("the system has threads");
+    grinder.join().expect("no panic");
+    let labels = LabelView::NONE.with("thread").expect("there is such a label");
+    let profile = capture.finish_with(default_view().labels(labels));
+    let of_grinder = sum(&profile, |sample| sample.label("thread") == Some("grinder"));
+    // Until the profiler looks for threads the next time, it does not know the name.
+    assert!((200..=310).contains(&(of_grinder / 1_000_000)), "{of_grinder}");
 }

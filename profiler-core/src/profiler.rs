@@ -200,7 +200,10 @@ pub fn kinds() -> Vec<Kind> {
 pub fn count(kind: Kind) -> usize {
     match kind {
         Kind::Goroutine => threads::count(),
-        Kind::Threadcreate => usize::try_from(buffer::thread::joined()).unwrap_or(usize::MAX),
+        Kind::Threadcreate => {
+            let threads = buffer::thread::joined() + buffer::thread::strangers();
+            usize::try_from(threads).unwrap_or(usize::MAX)
+        }
         Kind::Custom(_) => {
             let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)

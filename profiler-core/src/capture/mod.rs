@@ -180,7 +180,7 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let mut writer = thread::join_in_signal()?.write_in_signal()?;
         let thread = writer.thread();
         let node = Some(thread.node()).filter(|node| node.site().is_some());
-        let header = Header { node, labels: thread.labels(), ..header };
+        let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let (tally, bounds, scratch) = writer.parts();
         let depth = stack::capture_interrupted(at, bounds, scratch);
         let key = RowKey { header: header.words(), frames: &scratch[..depth] };
