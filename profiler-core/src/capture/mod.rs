@@ -134,6 +134,7 @@ impl Prepared {
         }
     }
 
+    #[cold]
     fn lose(&self, values: [i64; VALUES]) {
         let header = Header { marker: Marker::Lost, node: None, size: 0, ..self.header };
         EMERGENCY.add(&header, values);
