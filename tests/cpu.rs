@@ -39,15 +39,19 @@ fn three_threads_get_their_shares_and_nothing_is_lost() {
     }
     let (profile, coarse) = (capture.finish(), other.finish());
     for profile in [&profile, &coarse] {
+        let unsampled = cumulative(profile, "[unsampled]") as f64 / MILLISECOND as f64;
         for (function, truth) in [("cpu::large", 5000), ("cpu::middle", 1280), ("cpu::small", 430)]
         {
             let sampled = cumulative(profile, function) as f64 / MILLISECOND as f64;
             let truth = f64::from(truth);
             // A timer's first expiry is uniform within its period of 1 ms, so the count is off by one
-            // at most.
+            // at most. What a thread used since the last tick of the kernel that struck it is missing
+            // when it ends, several ticks on a busy machine: the profile says how much that is.
+            let most = 3.0 + 0.03 * truth;
+            let least = truth - most - unsampled;
             assert!(
-                (sampled - truth).abs() <= 3.0 + 0.03 * truth,
-                "{function}: {sampled} of {truth} ms"
+                (least..=truth + most).contains(&sampled),
+                "{function}: {sampled} of {truth} ms, and {unsampled} ms are missing in all"
             );
         }
     }
