@@ -16,6 +16,7 @@ use profiler_core::{
 use profiler_tests::check;
 use profiler_tests::keep;
 use profiler_tests::parked::{ThreadId, start_parked};
+use profiler_tests::tool::Tool;
 
 /// One test at a time: each looks at all threads.
 fn turn() -> TurnGuard<'static, ()> {
@@ -138,6 +139,23 @@ fn a_capture_has_its_own_interval() {
         all_the_time(&late, "wall::parks", &[]);
         assert!(late.duration() >= Duration::from_millis(300));
     });
+}
+
+#[test]
+fn the_go_tool_fetches_it_where_scrapers_look_for_it() {
+    let _turn = turn();
+    let endpoint = profiler_http::serve("127.0.0.1:0").expect("a free port");
+    thread::scope(|scope| {
+        let parked = start_parked(scope, parks);
+        let source =
+            format!("http://{}/debug/fgprof?seconds=1", endpoint.local_addr().expect("it listens"));
+        let top = Tool::new().top(&[&source]);
+        parked.thread().unpark();
+        assert!(top.header.join("\n").contains("Type: wall"), "{top:?}");
+        let row = top.row("wall::parks").unwrap_or_else(|| panic!("{top:?}"));
+        assert!(row.cum > 800_000_000, "{row:?}");
+    });
+    endpoint.shutdown();
 }
 
 /// Waits in `epoll_wait`, which a handled signal ends with EINTR; returns how often.
