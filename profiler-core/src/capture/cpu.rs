@@ -79,7 +79,7 @@ struct Sampled {
 /// What interrupts a thread for its samples.
 enum By {
     /// Its timer, which does so until it is dropped.
-    #[expect(dead_code, reason = "kept until it is dropped")]
+    #[allow(dead_code, reason = "kept until it is dropped")]
     Timer(Timer),
     /// The profiler's thread, since the system has refused a timer.
     Asking {

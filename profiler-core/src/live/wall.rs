@@ -254,7 +254,7 @@ impl Watched {
     /// Asks the thread where it is, if it may be elsewhere than when it was seen last.
     fn ask(&mut self, thread: u32, depth: usize, stacks: &mut Stacks) -> bool {
         if self.asked.is_some() {
-            if self.ticks % PATIENCE == 0 {
+            if self.ticks.is_multiple_of(PATIENCE) {
                 // Again, since a signal is dropped that comes while another one is pending.
                 let hears = !sys::is_deaf(thread) && sampling::interrupt(thread);
                 if !hears && let Some((_, activity)) = sys::thread_activity(thread) {

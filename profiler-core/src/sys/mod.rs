@@ -12,6 +12,7 @@
 mod arch;
 #[cfg(profiler_native)]
 mod handler;
+#[cfg(profiler_native)]
 mod in_handler;
 #[cfg(profiler_native)]
 mod modules;
