@@ -1,9 +1,6 @@
 //! Wall-clock time: each thread is somewhere all the time, and who waits is not disturbed for it.
 
-#![allow(unsafe_code, reason = "epoll is made by system calls")]
-
 use std::hint::black_box;
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex as Turn, MutexGuard as TurnGuard, Once, PoisonError, mpsc};
 use std::thread;
@@ -14,6 +11,7 @@ use profiler_core::{
     Capture, Config, Kind, LabelView, Profile, View, default_view, profiled, with_labels,
 };
 use profiler_tests::check;
+use profiler_tests::epoll::interruptions;
 use profiler_tests::keep;
 use profiler_tests::parked::{ThreadId, start_parked};
 use profiler_tests::tool::Tool;
@@ -158,22 +156,6 @@ fn the_go_tool_fetches_it_where_scrapers_look_for_it() {
     endpoint.shutdown();
 }
 
-/// Waits in `epoll_wait`, which a handled signal ends with EINTR; returns how often.
-fn interruptions(until: &AtomicBool) -> usize {
-    // SAFETY: takes a flag.
-    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    let mut interrupted = 0;
-    while !until.load(Ordering::Relaxed) {
-        let mut event = MaybeUninit::<libc::epoll_event>::uninit();
-        // SAFETY: room for one event.
-        interrupted +=
-            usize::from(unsafe { libc::epoll_wait(epoll, event.as_mut_ptr(), 1, 50) } < 0);
-    }
-    // SAFETY: opened above.
-    unsafe { libc::close(epoll) };
-    interrupted
-}
-
 #[test]
 fn who_waits_is_interrupted_about_once() {
     let _turn = turn();
@@ -182,7 +164,7 @@ fn who_waits_is_interrupted_about_once() {
         let (tell, told) = mpsc::channel();
         let waiter = scope.spawn(move || {
             tell.send(ThreadId::current()).expect("somebody listens");
-            interruptions(until)
+            interruptions(until, 50)
         });
         told.recv().expect("it has started").wait_until_asleep();
         let capture = Capture::start_with(Kind::Wall, 1000).expect("Linux has it");
@@ -193,6 +175,6 @@ fn who_waits_is_interrupted_about_once() {
         // At its first tick, and a few times more for what it runs between its waits: ten in half a
         // second, at some 5 µs each, of which 20 µs make one question.
         assert!((1..20).contains(&interrupted), "{interrupted} of some 500 ticks");
-        all_the_time(&profile, "wall::interruptions", &[]);
+        all_the_time(&profile, "epoll::interruptions", &[]);
     });
 }
