@@ -44,7 +44,7 @@ fn allocate() {
 fn samples_and_every_allocation_at_once() {
     let _turn = turn();
     let capture = fastest();
-    let threads = [(); 3].map(|()| thread::spawn(allocate));
+    let threads = [(); 3].map(|()| profiler_core::thread::spawn(allocate));
     while threads.iter().any(|thread| !thread.is_finished()) {
         let view = View::default().symbols(Symbols::None);
         black_box(snapshot_with(Kind::Heap, view).expect("it is available"));
@@ -54,7 +54,6 @@ fn samples_and_every_allocation_at_once() {
     }
     let profile = capture.finish();
     is_whole(&profile);
-    // Threads of std get their timer within some 10 ms each.
     let sampled = cumulative(&profile, "cpu_moments::allocate");
     assert!(sampled > 1_200_000_000, "{sampled}");
 }
@@ -74,7 +73,7 @@ fn unwind() {
 fn panics_unwind_under_fire() {
     let _turn = turn();
     let capture = fastest();
-    thread::spawn(unwind).join().expect("no panic");
+    profiler_core::thread::spawn(unwind).join().expect("no panic");
     let profile = capture.finish();
     is_whole(&profile);
     assert!(cumulative(&profile, "cpu_moments::unwind") > 200_000_000);
@@ -116,7 +115,10 @@ fn threads_that_nobody_told_of_are_sampled_on_small_stacks_too() {
         let profile = capture.finish();
         is_whole(&profile);
         let sampled = cumulative(&profile, "cpu_moments::of_c");
-        assert!(sampled > 200_000_000, "{sampled} of 300 ms, alternate stack: {stack:?}");
+        // It is found when the profiler's thread looks for threads, and gets a processor for that.
+        let missing = cumulative(&profile, "[unsampled]");
+        let said = format!("{sampled}, {missing} of 300 ms, alternate stack: {stack:?}");
+        assert!(sampled > 0 && sampled + missing > 250_000_000, "{said}");
     }
 }
 
