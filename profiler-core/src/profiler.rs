@@ -92,6 +92,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     alloc::follow_rate();
+    // Most often the main thread, whose stack cannot be found in a signal handler.
+    capture::thread();
     if config.dump_on_sigquit {
         sys::on_quit();
     }

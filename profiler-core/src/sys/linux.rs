@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 pub(super) use super::quit::{is_quitting, on_quit, quit};
 pub(super) use super::threads::{is_deaf, thread_activity, threads};
-use super::{StackBounds, arch};
+use super::{RED_ZONE, Registers, StackBounds, arch};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.
@@ -121,6 +121,44 @@ pub(super) fn stack_bounds() -> Option<StackBounds> {
     (result == 0 && low != 0 && low < high).then_some(StackBounds { low, high })
 }
 
+pub(super) fn stack_from(at: Registers, known: Option<StackBounds>) -> Option<StackBounds> {
+    let lowest = usize::try_from(at.sp.saturating_sub(RED_ZONE)).ok()?;
+    let known = known.filter(|known| (known.low..known.high).contains(&lowest));
+    known.or_else(|| stack_above(lowest))
+}
+
+/// Asks the kernel whether all is readable from a stack pointer to libc's block of the thread.
+#[cold]
+fn stack_above(sp: usize) -> Option<StackBounds> {
+    /// No page is smaller.
+    const PAGE: usize = 4096;
+    /// As many as are looked at in one system call.
+    const MOST_PAGES: usize = 64;
+    // SAFETY: pthread_self takes nothing and cannot fail.
+    let high = unsafe { libc::pthread_self() } as usize;
+    let low = sp & !(PAGE - 1);
+    let pages = high.checked_sub(low)?.div_ceil(PAGE);
+    if pages > MOST_PAGES || !high.is_multiple_of(8) {
+        return None;
+    }
+    let mut bytes = [0_u8; MOST_PAGES];
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: pages };
+    let remote: [_; MOST_PAGES] = std::array::from_fn(|page| libc::iovec {
+        iov_base: std::ptr::without_provenance_mut::<c_void>(low.wrapping_add(page * PAGE)),
+        iov_len: 1,
+    });
+    let _errno = KeepErrno::new();
+    // SAFETY: getpid takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: the local vector is one live exclusive slice, of the remote ones there are more than
+    // `pages`, which the kernel checks.
+    let read = unsafe {
+        let count = pages as libc::c_ulong;
+        libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), count, 0)
+    };
+    (pages > 0 && usize::try_from(read) == Ok(pages)).then_some(StackBounds { low, high })
+}
+
 impl StackBounds {
     /// Returns a reader of the words between the stack pointer, which must be one of the calling
     /// thread, and the upper end; or nothing if it points elsewhere: to an alternate signal stack,
@@ -149,31 +187,36 @@ impl StackBounds {
     }
 }
 
-pub(super) fn read_memory(address: usize, into: &mut [u8]) -> bool {
+pub(super) fn read_memory(address: usize, into: &mut [u8]) -> usize {
+    /// No page is smaller, and each that is larger ends at such a border.
+    const PAGE: usize = 4096;
     let _errno = KeepErrno::new();
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let remote = libc::iovec {
-        iov_base: std::ptr::without_provenance_mut::<c_void>(address),
-        iov_len: into.len(),
+    let part = |address, iov_len| {
+        let iov_base = std::ptr::without_provenance_mut::<c_void>(address);
+        libc::iovec { iov_base, iov_len }
     };
+    // The kernel copies a part as a whole or not at all, so one ends with the page.
+    let first = into.len().min(PAGE - address % PAGE);
+    let remote = [part(address, first), part(address.wrapping_add(first), into.len() - first)];
     // SAFETY: getpid takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
-    // SAFETY: both vectors are one element long; the local one is a live exclusive slice, the
-    // remote one is checked by the kernel.
+    // SAFETY: the vectors are one and two elements long; the local one is a live exclusive slice, the
+    // remote ones are checked by the kernel.
     let read =
-        unsafe { libc::process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) };
+        unsafe { libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), 2, 0) };
     if read < 0 && matches!(errno(), libc::EPERM | libc::ENOSYS) {
         return read_memory_file(address, into);
     }
-    usize::try_from(read) == Ok(into.len())
+    usize::try_from(read).unwrap_or(0)
 }
 
 /// The way that is open where seccomp forbids the other one, as container runtimes used to do.
-fn read_memory_file(address: usize, into: &mut [u8]) -> bool {
+fn read_memory_file(address: usize, into: &mut [u8]) -> usize {
     // SAFETY: the path is a constant, ended by zero.
     let file = unsafe { libc::open(c"/proc/self/mem".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     if file < 0 {
-        return false;
+        return 0;
     }
     let read = match i64::try_from(address) {
         // SAFETY: the file is open and the slice is live and exclusive; the kernel checks the rest.
@@ -182,7 +225,7 @@ fn read_memory_file(address: usize, into: &mut [u8]) -> bool {
     };
     // SAFETY: opened above and used by nobody else.
     unsafe { libc::close(file) };
-    usize::try_from(read) == Ok(into.len())
+    usize::try_from(read).unwrap_or(0)
 }
 
 pub(super) fn memory_maps() -> String {
@@ -329,6 +372,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_is_found_from_where_a_signal_strikes_and_not_below_its_guard() {
+        let check = || {
+            let StackBounds { low, high } = stack_bounds().unwrap();
+            let at = |sp: usize| Registers { sp: sp as u64, ..crate::sys::registers() };
+            let here = crate::sys::registers();
+            let found = stack_from(here, None).unwrap();
+            assert!(low <= found.low && found.high <= high, "{found:x?}");
+            assert!((found.low as u64..found.high as u64).contains(&here.sp));
+            assert!(high - found.high < 64 << 10, "{found:x?} {high:x}");
+            // What is known is not asked for, as long as it holds the place.
+            assert_eq!(stack_from(here, Some(found)), Some(found));
+            let other = StackBounds { low: 8, high: 16 };
+            assert_eq!(stack_from(here, Some(other)), Some(found));
+            for elsewhere in [8, low - 8, high + 4096, 1 << 46] {
+                assert_eq!(stack_from(at(elsewhere), Some(found)), None, "{elsewhere:#x}");
+            }
+        };
+        // So small that the guard is within reach.
+        let builder = std::thread::Builder::new().stack_size(128 << 10);
+        builder.spawn(check).unwrap().join().unwrap();
+    }
+
+    #[test]
     fn words_are_read_between_the_stack_pointer_and_the_upper_end() {
         let words = [0x11_u64, 0x22, 0x33];
         let low = words.as_ptr().addr();
@@ -346,13 +412,13 @@ mod tests {
     }
 
     /// Checks one way of reading memory.
-    fn check_read(read: fn(usize, &mut [u8]) -> bool) {
+    fn check_read(read: fn(usize, &mut [u8]) -> usize) {
         let memory = *b"twelve bytes";
         let mut copy = [0; 12];
-        assert!(read(memory.as_ptr().addr(), &mut copy));
+        assert_eq!(read(memory.as_ptr().addr(), &mut copy), copy.len());
         assert_eq!(copy, memory);
         for unmapped in [0, 8, usize::MAX - 64] {
-            assert!(!read(unmapped, &mut copy), "{unmapped:#x}");
+            assert_eq!(read(unmapped, &mut copy), 0, "{unmapped:#x}");
         }
     }
 
