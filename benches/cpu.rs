@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use profiler_benches::process::{forget_peak, mib, thread_cpu};
 use profiler_benches::signals::{Expiry, Handler, empty, install};
 use profiler_benches::{Case, compare, compare_by_rounds, down};
-use profiler_core::{Capture, Config, Kind};
+use profiler_core::{Capture, Config, Kind, release_memory};
 
 const BUSY_THREADS: usize = 8;
 
@@ -60,8 +60,10 @@ fn memory() {
             drop(black_box(bytes));
             let [peak, after, anonymous] =
                 [mib("VmHWM") - start.0, mib("VmRSS") - start.0, mib("RssAnon") - start.1];
+            release_memory();
+            let released = mib("VmRSS") - start.0;
             println!(
-                "| {what} | {armed:+.2} | {peak:+.2} | {after:+.2} | {anonymous:+.2} | +2, then +2 |"
+                "| {what} | {armed:+.2} | {peak:+.2} | {after:+.2} | {anonymous:+.2} | {released:+.2} | +2, then +2 |"
             );
         }
         ENDED.store(true, Ordering::Relaxed);
@@ -215,8 +217,8 @@ fn slow_down() {
             down(30, 0, &mut || {
                 let start = thread_cpu();
                 for _ in 0..times {
-                    // About 100 ms, so that there are signals in each round.
-                    (0..40_000_000_u64).for_each(|number| {
+                    // Long, so that there are signals in each round.
+                    (0..200_000_000_u64).for_each(|number| {
                         black_box(number.wrapping_mul(number));
                     });
                 }

@@ -159,7 +159,7 @@ fn is_taken(owner: u32) -> bool {
 }
 
 /// Sees to it that so many blocks are set aside as there are threads without one, for
-/// [`join_in_signal`]. `threads` are all that are alive.
+/// [`join_in_signal`]. `threads` are all that are alive, sorted.
 pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
     let mut without = threads.len();
     let mut spare = 0;
@@ -167,7 +167,7 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
         let owner = thread.owner_id();
         if owner == NOBODY {
             spare += 1;
-        } else if threads.contains(&owner) {
+        } else if threads.binary_search(&owner).is_ok() {
             without = without.saturating_sub(1);
         }
     }

@@ -196,11 +196,12 @@ impl Timers {
     fn look(&mut self) {
         let cpu = sampling::own_cpu;
         let begin = cpu();
-        let threads = sys::threads();
+        let mut threads = sys::threads();
+        threads.sort_unstable();
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
-            let lives = threads.contains(thread) || sys::is_thread_alive(*thread);
+            let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
             if !lives && sampled.is_refused() {
                 self.refused += 1;
             } else if !lives {
