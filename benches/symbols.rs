@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use profiler_benches::process::{Took, forget_peak, mib};
 use profiler_benches::signals::{Expiry, Handler, install};
-use profiler_core::{Capture, Config, Kind, Profile, Symbols, View, default_view};
+use profiler_core::{Capture, Config, Kind, Profile, Symbols, View, default_view, release_memory};
 
 const ADDRESSES: u64 = 2_000;
 
@@ -70,9 +70,9 @@ fn main() {
     let size = fs::metadata(std::env::current_exe().expect("Linux")).expect("a file").len();
     println!("\n## {ADDRESSES} addresses, program of {:.1} MB\n", size as f64 / 1e6);
     println!(
-        "| names | ms, elapsed | CPU | peak, MiB more | then, MiB more | frames with a name | budget |"
+        "| names | ms, elapsed | CPU | peak, MiB more | then, MiB more | after `malloc_trim` | frames with a name | budget |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---|");
     let budget = "100 ms; given back";
     for (name, turn, symbols, budget) in [
         ("none", 0, Symbols::None, ""),
@@ -89,8 +89,10 @@ fn main() {
         let leaves = profile.samples().filter_map(|sample| sample.frames().next());
         let named = leaves.filter(|frame| frame.function.is_some()).count();
         drop(profile);
+        let after = mib("VmRSS") - before;
+        release_memory();
         println!(
-            "| {name} | {:.1} | {:.1} | {peak:+.1} | {:+.1} | {named} | {budget} |",
+            "| {name} | {:.1} | {:.1} | {peak:+.1} | {after:+.1} | {:+.1} | {named} | {budget} |",
             took.elapsed,
             took.caller,
             mib("VmRSS") - before,
