@@ -30,7 +30,9 @@ static VALUE: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn note(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel passes what a timer's signal says.
-    let value = unsafe { (*info).si_value() };
+    let info = unsafe { &*info };
+    // SAFETY: a timer's signal has one.
+    let value = unsafe { info.si_value() };
     // Relaxed: read by the thread that is struck.
     VALUE.store(value.sival_ptr.addr(), Ordering::Relaxed);
 }

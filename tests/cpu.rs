@@ -1,9 +1,15 @@
 //! The CPU profile against the clocks: nothing is lost, and each function gets its share.
 
 use std::hint::black_box;
+use std::sync::Once;
 
-use profiler_core::{Capture, Config, Kind, thread, with_labels};
+use profiler_core::{Capture, Config, Kind, LabelView, default_view, thread, with_labels};
 use profiler_tests::cpu::{MILLISECOND, cumulative, is_whole, sum, use_up};
+
+fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| profiler_core::start(Config::default()).expect("the first start"));
+}
 
 #[inline(never)]
 fn large() {
@@ -22,7 +28,7 @@ fn small() {
 
 #[test]
 fn three_threads_get_their_shares_and_nothing_is_lost() {
-    profiler_core::start(Config::default()).expect("the first start");
+    start();
     let capture = Capture::start_with(Kind::Profile, 1000).expect("Linux has timers");
     let other = Capture::start_with(Kind::Profile, 100).expect("two do not collide");
     let threads = [large, middle, small].map(thread::spawn);
@@ -33,19 +39,37 @@ fn three_threads_get_their_shares_and_nothing_is_lost() {
     }
     let (profile, coarse) = (capture.finish(), other.finish());
     for profile in [&profile, &coarse] {
+        let unsampled = cumulative(profile, "[unsampled]") as f64 / MILLISECOND as f64;
         for (function, truth) in [("cpu::large", 5000), ("cpu::middle", 1280), ("cpu::small", 430)]
         {
             let sampled = cumulative(profile, function) as f64 / MILLISECOND as f64;
             let truth = f64::from(truth);
             // A timer's first expiry is uniform within its period of 1 ms, so the count is off by one
-            // at most.
+            // at most. What a thread used since the last tick of the kernel that struck it is missing
+            // when it ends, several ticks on a busy machine: the profile says how much that is.
+            let most = 3.0 + 0.03 * truth;
+            let least = truth - most - unsampled;
             assert!(
-                (sampled - truth).abs() <= 3.0 + 0.03 * truth,
-                "{function}: {sampled} of {truth} ms"
+                (least..=truth + most).contains(&sampled),
+                "{function}: {sampled} of {truth} ms, and {unsampled} ms are missing in all"
             );
         }
     }
     let labelled = sum(&profile, |sample| sample.label("part") == Some("labelled"));
     assert!((200..400).contains(&(labelled / 1_000_000)), "{labelled}");
     is_whole(&profile);
+}
+
+#[test]
+fn samples_say_on_which_thread_they_were_taken() {
+    start();
+    let capture = Capture::start_with(Kind::Profile, 1000).expect("Linux has timers");
+    let builder = std::thread::Builder::new().name("grinder".to_owned());
+    let grinder = builder.spawn(|| use_up(300 * MILLISECOND)).expect("the system has threads");
+    grinder.join().expect("no panic");
+    let labels = LabelView::NONE.with("thread").expect("there is such a label");
+    let profile = capture.finish_with(default_view().labels(labels));
+    let of_grinder = sum(&profile, |sample| sample.label("thread") == Some("grinder"));
+    // Until the profiler looks for threads the next time, it does not know the name.
+    assert!((200..=310).contains(&(of_grinder / 1_000_000)), "{of_grinder}");
 }

@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
 use profiler_core::{Capture, Config, Kind};
-use profiler_tests::cpu::{MILLISECOND, fastest, finish_unnamed, for_cpu_time, is_whole, use_up};
+use profiler_tests::cpu::{
+    MILLISECOND, cumulative, fastest, finish_unnamed, for_cpu_time, is_whole, use_up,
+};
 use profiler_tests::own_process::in_own_process;
 
 fn start() {
@@ -203,15 +205,18 @@ fn the_first_captures_may_start_at_once() {
 }
 
 #[test]
-fn threads_that_are_refused_a_timer_are_counted() {
-    in_own_process("threads_that_are_refused_a_timer_are_counted", || {
+fn threads_that_are_refused_a_timer_are_counted_and_asked_instead() {
+    in_own_process("threads_that_are_refused_a_timer_are_counted_and_asked_instead", || {
         start();
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the limits are a live value.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) }, 0);
         let capture = Capture::start_with(Kind::Profile, 100).expect("the handler is installed");
-        use_up(50 * MILLISECOND);
-        let profile = finish_unnamed(capture);
+        use_up(500 * MILLISECOND);
+        let profile = capture.finish();
+        // At every tick of the profiler's thread, some 10 ms apart when a processor is free for it.
+        let asked = cumulative(&profile, "cpu::use_up") / MILLISECOND.cast_signed();
+        assert!((300..=520).contains(&asked), "{asked} of 500 ms");
         let comment = &profile.comments()[0];
         let (before, _) = comment.split_once(" threads without a timer").expect(comment);
         let count = before.rsplit(' ').next().expect("a number").parse::<u64>().expect(comment);

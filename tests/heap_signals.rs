@@ -16,7 +16,7 @@ use profiler_tests::keep;
 
 static ALLOCATOR: ProfiledAllocator<Bits> = ProfiledAllocator::new(Bits);
 
-const SIGNALS: u64 = 20_000;
+const SIGNALS: u64 = 5_000;
 /// So many stacks get rows; what comes from deeper goes to the row for all others, in which the struck
 /// thread and the handler meet.
 const ROWS: usize = 20;

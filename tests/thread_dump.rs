@@ -16,6 +16,7 @@ use std::time::Duration;
 use profiler_core::{
     Config, Kind, Profile, ThreadView, View, profiled, snapshot, snapshot_with, write_threads,
 };
+use profiler_tests::epoll::interruptions;
 use profiler_tests::keep;
 use profiler_tests::parked::ThreadId;
 
@@ -208,32 +209,13 @@ fn a_thread_that_c_made_shows_its_stack() {
     assert_eq!(unsafe { libc::pthread_join(thread, ptr::null_mut()) }, 0);
 }
 
-/// Waits in `epoll_wait`, which a handled signal ends with EINTR; returns how often.
-fn interruptions(until: &AtomicBool) -> usize {
-    // SAFETY: takes a flag.
-    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    let mut interrupted = 0;
-    while !until.load(Ordering::Relaxed) {
-        let mut event = MaybeUninit::<libc::epoll_event>::uninit();
-        // SAFETY: room for one event.
-        let events = unsafe { libc::epoll_wait(epoll, event.as_mut_ptr(), 1, 10_000) };
-        interrupted += usize::from(events < 0);
-        if events < 0 && until.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    // SAFETY: opened above.
-    unsafe { libc::close(epoll) };
-    interrupted
-}
-
 #[test]
 fn whoever_reads_what_is_published_interrupts_nobody() {
     let _turn = turn();
     static UNTIL: AtomicBool = AtomicBool::new(false);
     let (tell, told) = mpsc::channel();
     let (waiter, waiting) = spawn("waiter", move || {
-        tell.send(interruptions(&UNTIL)).expect("somebody listens");
+        tell.send(interruptions(&UNTIL, 10_000)).expect("somebody listens");
     });
     waiter.wait_until_asleep();
     for _ in 0..100 {

@@ -13,7 +13,7 @@ use crate::store::Order;
 /// Characters of a record, as the auditors' program wants them.
 const WIDTH: usize = 512;
 
-/// At 200 MiB it stops, so that the demonstration does no harm: after a minute or two.
+/// At 200 MiB it stops, so that the demonstration does no harm: after half a minute or more.
 const MOST: usize = (200 << 20) / WIDTH;
 
 pub(crate) struct Audit(Mutex<Vec<String>>);

@@ -5,13 +5,13 @@ use std::time::{Instant, SystemTime};
 use crate::buffer::record::Source;
 use crate::capture::cpu::{self, Truth};
 use crate::capture::signal;
-use crate::config::View;
 use crate::error::Unavailable;
 use crate::kind::Kind;
 use crate::live::wall;
 use crate::merge::{self, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
+use crate::view::View;
 
 /// A capture of CPU time or of wall-clock time that runs until it is finished. Dropped, it ends and is
 /// forgotten.

@@ -202,7 +202,7 @@ static SPANS: Description = Description {
 static THREADCREATE_ROW: Description = Description {
     name: "threadcreate",
     title: "Thread creation",
-    summary: "Stacks that led to the creation of threads, where they are known: those of profiler_core::thread.",
+    summary: "Where threads were created, if it is known: those of profiler_core::thread. All others stand under [unknown].",
     values: &[THREADCREATE],
     default_value: None,
     period_type: THREADCREATE,

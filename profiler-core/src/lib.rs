@@ -62,6 +62,19 @@
 //! values make many series in some servers. Memory that Rust allocates must be freed by Rust:
 //! a block handed to C's `free` crashes the program if it was sampled.
 //!
+//! # Signals
+//!
+//! While a capture of [`Kind::Profile`] or [`Kind::Wall`] runs, and where somebody asks for the stacks of all threads
+//! ([`ThreadView::All`], [`write_threads`], `goroutine?debug=2`), threads handle SIGPROF. Its handler is installed with
+//! `SA_RESTART`, so most calls go on as if nothing had happened; these return `EINTR` all the same, and a program
+//! must be ready for it, as for any signal: `epoll_wait`, `poll`, `select` and their kin, `nanosleep`, `clock_nanosleep`,
+//! `usleep`, `sleep` (std's sleeps on), `pause`, `sigsuspend`, `sigtimedwait`, `semop`, `msgrcv`, `msgsnd`, `io_getevents`,
+//! `futex` with a timeout by the system call alone (std's and parking_lot's locks wait on), and `accept`, `connect`,
+//! `recv` and `send` on sockets with `SO_RCVTIMEO` or `SO_SNDTIMEO`. All else interrupts no thread.
+//!
+//! A handler of SIGPROF that was there before the first of these is called for signals that are not ours; one that
+//! is installed later takes them away.
+//!
 //! # Features
 //!
 //! - `tracing` (default): `layer` puts tracing spans on the span stack.
@@ -88,6 +101,7 @@ mod profiler;
 #[cfg_attr(not(profiler_native), path = "stack/unsupported.rs")]
 mod stack;
 mod sys;
+mod view;
 
 pub use capture::alloc::ProfiledAllocator;
 pub use capture::birth as thread;
@@ -100,7 +114,7 @@ pub use capture::lock::parking_lot;
 pub use capture::lock::sync;
 pub use capture::wait::wait;
 pub use capturing::Capture;
-pub use config::{Config, LabelView, Rates, StackView, Symbols, ThreadView, View};
+pub use config::{Config, Rates};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
 pub use labels::Labels;
@@ -111,6 +125,7 @@ pub use profiler::{
     symbol, write_threads,
 };
 pub use profiler_macros::profiled;
+pub use view::{LabelView, StackView, Symbols, ThreadView, View};
 
 #[doc(hidden)]
 pub mod __private;

@@ -84,6 +84,7 @@ type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 pub(crate) struct Keys {
     paths: FxHashMap<*const Node, Arc<[&'static CallSite]>>,
     labels: FxHashMap<*const Set, Labels>,
+    names: FxHashMap<&'static str, Arc<str>>,
 }
 
 impl Keys {
@@ -111,9 +112,16 @@ impl Keys {
             lock,
             size: header.size,
             acquired_at: header.acquired_at,
-            thread: None,
+            thread: header
+                .name
+                .filter(|_| header.source == Source::Cpu)
+                .map(|name| self.name(name)),
             on_cpu: None,
         }
+    }
+
+    fn name(&mut self, name: &'static str) -> Arc<str> {
+        Arc::clone(self.names.entry(name).or_insert_with(|| name.into()))
     }
 
     fn path(&mut self, node: Option<&'static Node>) -> Arc<[&'static CallSite]> {
@@ -256,10 +264,12 @@ pub(crate) fn spans() -> Rows {
     rows
 }
 
-/// Returns how many threads were created where, and how many joined from nobody knows where.
+/// Returns how many threads were created where, and how many there are or were that come from nobody knows
+/// where.
 pub(crate) fn threads() -> Rows {
     let mut rows = tallies(Source::Threadcreate, None);
-    let unknown = i64::try_from(thread::joined_from_unknown()).unwrap_or(i64::MAX);
+    let unknown = thread::joined_from_unknown() + thread::strangers();
+    let unknown = i64::try_from(unknown).unwrap_or(i64::MAX);
     let header = Header::new(Source::Threadcreate);
     let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
     add(&mut rows, key, [unknown, 0, 0, 0], None);

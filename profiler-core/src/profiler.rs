@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::buffer::answer::QUESTIONS;
 use crate::buffer::record::Source;
 use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope, signal};
-use crate::config::{Config, LabelView, Rates, StackView, ThreadView, View};
+use crate::config::{Config, Rates};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
@@ -17,6 +17,7 @@ use crate::memory::memory;
 use crate::merge::{self, Key, Rows};
 use crate::per_process::{self, PerProcess};
 use crate::profile::{self, Profile, Reading, Resolver};
+use crate::view::{LabelView, StackView, ThreadView, View};
 use crate::{buffer, clock, stack, sys};
 
 /// Milliseconds between two ticks of the clock of span times at the least; three times as many at
@@ -202,7 +203,10 @@ pub fn kinds() -> Vec<Kind> {
 pub fn count(kind: Kind) -> usize {
     match kind {
         Kind::Goroutine => threads::count(),
-        Kind::Threadcreate => usize::try_from(buffer::thread::joined()).unwrap_or(usize::MAX),
+        Kind::Threadcreate => {
+            let threads = buffer::thread::joined() + buffer::thread::strangers();
+            usize::try_from(threads).unwrap_or(usize::MAX)
+        }
         Kind::Custom(_) => {
             let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)

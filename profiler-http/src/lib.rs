@@ -47,7 +47,8 @@
 //! | path | what it gives |
 //! |---|---|
 //! | (nothing) | a page with everything there is |
-//! | `mutex`, `block`, `heap`, `allocs`, `goroutine`, `spans`, `threadcreate`, … | every [`Kind`](profiler_core::Kind), and custom profiles by their names |
+//! | `mutex`, `block`, `heap`, `allocs`, `goroutine`, `spans`, `threadcreate`, `profile`, `wall`, … | every [`Kind`](profiler_core::Kind), and custom profiles by their names |
+//! | `/debug/fgprof` | the same as `wall` |
 //! | `cmdline` | the command line, arguments separated by NUL |
 //! | `symbol` | names for addresses |
 //!
@@ -55,9 +56,12 @@
 //! |---|---|
 //! | `debug=1` | text for people; `goroutine?debug=2` shows each thread by itself |
 //! | `seconds=N` | what comes in the next N seconds; of `heap` what grew, or shrank |
+//! | `hz=N` | samples a second of `profile` and `wall`, 1 to 10,000 (100) |
+//! | `threads=all` | `goroutine` only: the stack of every thread as it is now; interrupts each |
+//! | `idle=1` | `wall` only: threads of pools that wait for work too |
 //! | `gc=1` | `heap` only: the allocator first gives unused memory back, by [`release_memory`](profiler_core::release_memory) |
 //! | `stack=native`, `logical` | the machine's stack, or the path of profiled functions and spans |
-//! | `labels=span,thread,acquired_at,wait` or `all` | labels that are not shown by default |
+//! | `labels=span,thread,acquired_at,state,wait` or `all` | labels that are not shown by default |
 //! | `symbols=dwarf`, `table`, `none` | where names come from |
 //!
 //! # Environment

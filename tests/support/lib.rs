@@ -10,6 +10,7 @@ pub mod check;
 pub mod clock;
 pub mod collections;
 pub mod cpu;
+pub mod epoll;
 pub mod estimate;
 pub mod go;
 pub mod habits;

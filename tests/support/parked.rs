@@ -10,6 +10,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks; a thread that slept all the time between them is parked.
 const BETWEEN: Duration = Duration::from_millis(1);
 
+/// Does something when it is dropped: what lets other threads end, so that a test whose assertion fails
+/// in a scope does not wait for them for ever.
+#[derive(Debug)]
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// A thread of this process, by the kernel's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ThreadId(u32);

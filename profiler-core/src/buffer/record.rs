@@ -101,7 +101,7 @@ pub(crate) struct Header {
     /// The span path.
     pub(crate) node: Option<&'static Node>,
     pub(crate) labels: Option<&'static Set>,
-    /// The name of the lock, of the wait, or of the custom profile.
+    /// The name of the lock, of the wait, of the custom profile, or, of CPU time, of the thread.
     pub(crate) name: Option<&'static str>,
     /// The size class of what was allocated, in bytes; 0 with a name.
     pub(crate) size: u64,

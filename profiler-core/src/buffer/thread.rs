@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -61,6 +62,8 @@ pub(crate) struct Thread {
     // Set when a thread takes the block over.
     owner: Owner,
     number: AtomicU64,
+    /// Its name; null if nobody has told it yet.
+    name: AtomicPtr<&'static str>,
     next: AtomicPtr<Thread>,
     tree: Tree,
     /// Written by the thread's ordinary code.
@@ -188,6 +191,12 @@ pub(crate) fn joined() -> u64 {
     JOINED.load(Ordering::Relaxed)
 }
 
+/// Returns how many threads of the process have never joined.
+pub(crate) fn strangers() -> u64 {
+    let known: HashSet<u32> = all().map(Thread::owner_id).collect();
+    sys::threads().iter().filter(|thread| !known.contains(thread)).count() as u64
+}
+
 /// Notes that the creator of a thread that has joined is known.
 pub(crate) fn creator_is_known() {
     // Relaxed: a figure.
@@ -229,6 +238,7 @@ impl Thread {
             opened: Opened::new(),
             owner: Owner::new(owner),
             number: AtomicU64::new(0),
+            name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
             tree,
             ordinary: Side::new(Memory::SYSTEM, depth)?,
@@ -251,6 +261,7 @@ impl Thread {
         // Relaxed: a figure for people, unique by the addition.
         let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
         self.number.store(number, Ordering::Relaxed);
+        self.set_name(None);
         // Any odd multiplier spreads the numbers; the generator never leaves zero.
         self.random.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         self.stack.set(stack);
@@ -308,6 +319,21 @@ impl Thread {
     /// Returns the kernel's number of the thread that owns or last owned this block.
     pub(crate) fn owner_id(&self) -> u32 {
         self.owner.thread()
+    }
+
+    /// Returns the owner's name, if it was told; any thread may call this.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        // Acquire: pairs with the Release in `set_name`.
+        let name = self.name.load(Ordering::Acquire);
+        // SAFETY: null, or set from a reference that lives for ever.
+        unsafe { name.as_ref() }.copied()
+    }
+
+    /// Tells the owner's name; any thread may call this.
+    pub(crate) fn set_name(&self, name: Option<&'static &'static str>) {
+        let name = name.map_or(ptr::null_mut(), |name| ptr::from_ref(name).cast_mut());
+        // Release: pairs with the Acquire in `name`.
+        self.name.store(name, Ordering::Release);
     }
 
     /// Returns the number that the owner was given when it joined, from 1.

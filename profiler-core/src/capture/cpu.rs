@@ -35,6 +35,8 @@ use crate::sys::sampling::{self, Timer};
 pub(crate) const FASTEST: u32 = 10_000;
 /// A part in so many of a core's time goes into looking for threads at the most.
 const SHARE: u32 = 100;
+/// Distinct names of threads that are kept; others are `[other]`.
+const MAX_NAMES: usize = 1024;
 
 /// So many nanoseconds of a thread's end may be missing in the mean: the kernel's timers expire at its
 /// tick only, and a thread that ends has used CPU time since. Two ticks of the slowest kernel: where
@@ -59,6 +61,8 @@ struct Timers {
     refused: u64,
     /// When to look for new threads again.
     next_look: Option<Instant>,
+    /// Names of threads, each kept for ever: records carry them.
+    names: HashMap<Box<str>, &'static &'static str>,
     random: u64,
 }
 
@@ -67,12 +71,15 @@ struct Sampled {
     /// The thread's clock when it was first seen, and when it was read last.
     began: u64,
     seen: u64,
+    name: Option<&'static &'static str>,
+    /// Whether the name was read a second time. At its first moment a thread may have its creator's.
+    is_name_settled: bool,
 }
 
 /// What interrupts a thread for its samples.
 enum By {
     /// Its timer, which does so until it is dropped.
-    #[expect(dead_code, reason = "kept until it is dropped")]
+    #[allow(dead_code, reason = "kept until it is dropped")]
     Timer(Timer),
     /// The profiler's thread, since the system has refused a timer.
     Asking {
@@ -209,6 +216,7 @@ impl Timers {
             }
             lives
         });
+        self.tell_names();
         for thread in threads {
             self.add(thread);
         }
@@ -229,7 +237,9 @@ impl Timers {
             // So that the first period ends after `first`, too.
             None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
         };
-        self.threads.insert(thread, Sampled { by, began, seen: began });
+        let name = self.name(thread);
+        let sampled = Sampled { by, began, seen: began, name, is_name_settled: false };
+        self.threads.insert(thread, sampled);
     }
 
     /// Has threads without a timer record the time that they have used.
@@ -250,6 +260,43 @@ impl Timers {
             }
             // Again, if the thread has not answered yet: the signal may have been dropped.
             sampling::interrupt(thread);
+        }
+    }
+
+    /// Returns the name of a thread, for ever.
+    fn name(&mut self, thread: u32) -> Option<&'static &'static str> {
+        let name = sys::thread_name(thread)?;
+        if let Some(known) = self.names.get(&*name) {
+            return Some(known);
+        }
+        if self.names.len() >= MAX_NAMES {
+            return Some(&"[other]");
+        }
+        let text: &'static str = Box::leak(name.clone().into());
+        let kept = Box::leak(Box::new(text));
+        self.names.insert(name.into(), kept);
+        Some(kept)
+    }
+
+    /// Tells threads their names, for their records.
+    fn tell_names(&mut self) {
+        let unsettled: Vec<u32> = self
+            .threads
+            .iter()
+            .filter_map(|(thread, sampled)| (!sampled.is_name_settled).then_some(*thread))
+            .collect();
+        for thread in unsettled {
+            let name = self.name(thread);
+            if let Some(sampled) = self.threads.get_mut(&thread) {
+                (sampled.name, sampled.is_name_settled) = (name, true);
+            }
+        }
+        for block in thread::all() {
+            if let Some(sampled) = self.threads.get(&block.owner_id())
+                && block.name() != sampled.name.copied()
+            {
+                block.set_name(sampled.name);
+            }
         }
     }
 

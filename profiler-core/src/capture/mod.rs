@@ -134,6 +134,7 @@ impl Prepared {
         }
     }
 
+    #[cold]
     fn lose(&self, values: [i64; VALUES]) {
         let header = Header { marker: Marker::Lost, node: None, size: 0, ..self.header };
         EMERGENCY.add(&header, values);
@@ -180,7 +181,7 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let mut writer = thread::join_in_signal()?.write_in_signal()?;
         let thread = writer.thread();
         let node = Some(thread.node()).filter(|node| node.site().is_some());
-        let header = Header { node, labels: thread.labels(), ..header };
+        let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
         let (tally, _, scratch) = writer.parts();
         let depth = stack::capture_interrupted(at, bounds, scratch);

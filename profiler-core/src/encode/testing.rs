@@ -8,13 +8,13 @@ use prost::Message;
 use super::check::check_valid;
 use super::pprof::encode;
 use super::proto;
-use crate::config::{LabelView, StackView, Symbols, ThreadView, View};
 use crate::kind::Kind;
 use crate::memory::{Allocations, Memory};
 use crate::merge::{Key, Rows, Stack, Sums, VALUES};
 use crate::profile::{
     Cut, Found, Function, LabelValue, Line, Mapping, Profile, Reading, Resolved, build_with,
 };
+use crate::view::{LabelView, StackView, Symbols, ThreadView, View};
 
 /// The one mapping of [`profile`]; addresses from here on lie in it.
 pub(crate) const START: u64 = 0x10_0000;

@@ -194,11 +194,11 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LabelView;
     use crate::encode::testing::{
         MEMORY, NATIVE, START, allocated, key, labelled, native, profile, reading, sums,
     };
     use crate::merge::{Key, Rows, Stack, Sums, WAIT_BUCKETS};
+    use crate::view::LabelView;
 
     const NAMES: &[(u64, &str)] = &[(START + 1, "inner | outer"), (START + 2, "main")];
 

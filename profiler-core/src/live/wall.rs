@@ -149,7 +149,9 @@ impl Drop for Running {
 
 /// The thread that ticks, while captures run.
 fn run() {
-    let mut late = Duration::ZERO;
+    // What the last tick took: on the clock, and of this thread's CPU time. Where others run meanwhile
+    // the one says nothing of the other.
+    let (mut late, mut cost) = (Duration::ZERO, Duration::ZERO);
     loop {
         let period = {
             let mut wall = WALL.lock();
@@ -158,10 +160,11 @@ fn run() {
             period
         };
         let Some(period) = period else { return };
-        std::thread::sleep(period.saturating_sub(late).max(late * SHARE));
-        let begin = Instant::now();
+        std::thread::sleep(period.saturating_sub(late).max(cost * SHARE));
+        let (begin, used) = (Instant::now(), sampling::own_cpu());
         WALL.lock().tick();
         late = begin.elapsed();
+        cost = Duration::from_nanos(sampling::own_cpu().saturating_sub(used));
     }
 }
 
@@ -261,7 +264,7 @@ impl Watched {
     /// Asks the thread where it is, if it may be elsewhere than when it was seen last.
     fn ask(&mut self, thread: u32, depth: usize, stacks: &mut Stacks) -> bool {
         if self.asked.is_some() {
-            if self.ticks % PATIENCE == 0 {
+            if self.ticks.is_multiple_of(PATIENCE) {
                 // Again, since a signal is dropped that comes while another one is pending.
                 let hears = !sys::is_deaf(thread) && sampling::interrupt(thread);
                 if !hears && let Some((_, activity)) = sys::thread_activity(thread) {

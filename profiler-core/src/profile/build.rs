@@ -11,9 +11,9 @@ use super::mapping::Mappings;
 use super::stacks::Stacks;
 use super::symbolize::{Found, Resolver};
 use super::{LabelSet, Mapping, Profile};
-use crate::config::View;
 use crate::kind::Kind;
 use crate::merge::{Key, Rows, Sums, VALUES, WAIT_BUCKETS};
+use crate::view::View;
 
 /// What is read, and how it shall look.
 #[derive(Debug, Clone, Copy)]
@@ -130,11 +130,11 @@ impl Labels {
 mod tests {
     use super::*;
     use crate::callsite::{CallSite, Name};
-    use crate::config::{LabelView, StackView};
     use crate::encode::testing::{
         NATIVE, START, allocated, key, labelled, native, profile, reading, sums, text,
     };
     use crate::merge::Stack;
+    use crate::view::{LabelView, StackView};
 
     const NAMES: &[(u64, &str)] = &[
         (START + 1, "profiler_core::capture::record"),

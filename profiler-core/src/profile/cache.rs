@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::function::{Function, Line, Resolved};
-use crate::config::Symbols;
+use crate::view::Symbols;
 
 /// What tells one answer from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,8 +14,8 @@ use rustc_hash::FxHashMap;
 
 use super::location::index;
 use crate::callsite::CallSite;
-use crate::config::LabelView;
 use crate::merge::{Key, Sums, VALUES};
+use crate::view::LabelView;
 
 /// How many distinct sets of text labels a profile may have: far below the 5,000 series that
 /// servers take, and room for some twenty profiles of a hundred instances.

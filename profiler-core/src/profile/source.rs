@@ -7,7 +7,7 @@ use super::cache::Cache;
 use super::elf::SymbolTable;
 use super::function::{Function, Line, Resolved, is_mangled};
 use super::module::Module;
-use crate::config::Symbols;
+use crate::view::Symbols;
 
 /// Where the names of one file come from, for the length of one reading.
 pub(crate) enum Source {

@@ -8,9 +8,9 @@ use super::pseudo::Pseudo;
 use super::symbolize::Found;
 use super::trim::{Cut, Root, without_root};
 use super::{Mapping, allocation, idle, trim};
-use crate::config::StackView;
 use crate::kind::Kind;
 use crate::merge::{Key, Stack, Sums};
+use crate::view::StackView;
 
 /// Stands for the stack where no span was open.
 const NO_SPAN: &str = "[no span]";

@@ -13,7 +13,7 @@ use super::function::Resolved;
 use super::mapping::{Mapping, Mappings};
 use super::module::Module;
 use super::source::Source;
-use crate::config::Symbols;
+use crate::view::Symbols;
 
 /// What is known about the files in memory, and the names found before.
 #[derive(Debug)]

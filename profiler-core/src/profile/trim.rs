@@ -108,7 +108,9 @@ impl Root {
     /// Tells by the name of the function that the machine called.
     pub(crate) fn of_name(name: &str) -> Self {
         let of_std = name.starts_with("std::sys::") || name.starts_with("<std::sys::");
-        if name == "main" || (of_std && name.ends_with("::thread_start")) {
+        // Where `main` is optimised for size, it jumps to what it would call.
+        let is_main = matches!(name, "main" | "std::rt::lang_start" | "std::rt::lang_start::<()>");
+        if is_main || (of_std && name.ends_with("::thread_start")) {
             Self::Entry
         } else if ROOTS.contains(&name) || name.starts_with("__libc_start_") {
             Self::System
@@ -329,6 +331,22 @@ mod tests {
             (&[], 0),
         ] {
             assert_eq!(without_root(stack.iter().copied()), left, "{stack:?}");
+        }
+    }
+
+    #[test]
+    fn the_program_and_its_threads_have_an_entry() {
+        for (name, root) in [
+            ("main", Root::Entry),
+            ("std::rt::lang_start", Root::Entry),
+            ("std::rt::lang_start::<()>", Root::Entry),
+            ("<std::sys::thread::unix::Thread>::new::thread_start", Root::Entry),
+            ("std::rt::lang_start::{{closure}}", Root::Inside),
+            ("std::rt::lang_start_internal", Root::Inside),
+            ("shop::main", Root::Inside),
+            ("__libc_start_main", Root::System),
+        ] {
+            assert_eq!(Root::of_name(name), root, "{name}");
         }
     }
 

@@ -11,7 +11,10 @@
 #[cfg(profiler_native)]
 mod arch;
 #[cfg(profiler_native)]
+mod bounds;
+#[cfg(profiler_native)]
 mod handler;
+#[cfg(profiler_native)]
 mod in_handler;
 #[cfg(profiler_native)]
 mod modules;

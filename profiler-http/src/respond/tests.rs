@@ -127,7 +127,7 @@ fn every_built_in_profile_gives_a_difference() {
 }
 
 #[test]
-fn cpu_time_is_captured_for_as_long_as_it_is_asked_to() {
+fn time_is_captured_for_as_long_as_it_is_asked_to() {
     for (query, seconds) in
         [("", 30), ("?seconds=0", 30), ("?seconds=1.5", 30), ("?seconds=7&hz=10000&debug=1", 7)]
     {
@@ -141,9 +141,16 @@ fn cpu_time_is_captured_for_as_long_as_it_is_asked_to() {
         let comment = header(&response, "x-profiler-capture").expect("it says how true it is");
         assert!(comment.contains("0 samples lost"), "{comment}");
     }
+    let fake = Fake { gone: false, waited: Cell::new(None) };
+    let response = get_with("wall?seconds=7&idle=1&labels=state", &Bound::new(1), &fake);
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(fake.waited.get(), Some(Duration::from_secs(7)));
+    assert!(is_gzip(&response));
     let fake = Fake { gone: true, waited: Cell::new(None) };
-    let response = get_with("profile", &Bound::new(1), &fake);
-    assert_eq!(response.body(), "context canceled\n");
+    for kind in ["profile", "wall"] {
+        let response = get_with(kind, &Bound::new(1), &fake);
+        assert_eq!(response.body(), "context canceled\n");
+    }
     failure(
         "profile?hz=0",
         400,

@@ -142,33 +142,27 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        let counters = thread::current();
-        if let Err(due) = counters.allocate(layout.size()) {
+        match thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc, due) };
+            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc(layout) },
+            // SAFETY: given by the caller.
+            Ok(()) => unsafe { self.alloc_large(layout, A::alloc) },
+            // SAFETY: given by the caller.
+            Err(due) => unsafe { self.alloc_slow(layout, A::alloc, due) },
         }
-        // SAFETY: given by the caller.
-        let block = unsafe { self.inner.alloc(layout) };
-        if layout.size() >= SMALL && block.is_null() {
-            thread::take_back(layout.size());
-        }
-        block
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        let counters = thread::current();
-        if let Err(due) = counters.allocate(layout.size()) {
+        match thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) };
+            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc_zeroed(layout) },
+            // SAFETY: given by the caller.
+            Ok(()) => unsafe { self.alloc_large(layout, A::alloc_zeroed) },
+            // SAFETY: given by the caller.
+            Err(due) => unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) },
         }
-        // SAFETY: given by the caller.
-        let block = unsafe { self.inner.alloc_zeroed(layout) };
-        if layout.size() >= SMALL && block.is_null() {
-            thread::take_back(layout.size());
-        }
-        block
     }
 
     #[inline]
@@ -209,6 +203,21 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
 type Ask<A> = unsafe fn(&A, Layout) -> *mut u8;
 
 impl<A: GlobalAlloc> ProfiledAllocator<A> {
+    /// Allocates what is counted already and not sampled.
+    ///
+    /// # Safety
+    ///
+    /// That of [`GlobalAlloc::alloc`].
+    #[inline(never)] // PERF: else its frame would be made for small allocations too.
+    unsafe fn alloc_large(&self, layout: Layout, ask: Ask<A>) -> *mut u8 {
+        // SAFETY: given by the caller.
+        let block = unsafe { ask(&self.inner, layout) };
+        if block.is_null() {
+            thread::take_back(layout.size());
+        }
+        block
+    }
+
     /// # Safety
     ///
     /// That of [`GlobalAlloc::alloc`].
