@@ -31,9 +31,10 @@ const MILLISECOND: u64 = 1_000_000;
 
 fn main() {
     let argument = std::env::args().nth(1).expect("a directory, or the word panic");
-    // What is allocated is sampled where it is looked at, so that the sampling is not what the CPU
-    // profile shows.
-    profiler_core::start(Config::default()).expect("the first start");
+    // Of locks everything is recorded, so that sums can be equal; allocations are sampled until they are
+    // looked at, so that the sampling is not what the CPU profile shows.
+    let rates = Rates::ALL.heap_bytes(Rates::DEFAULT.heap_bytes);
+    profiler_core::start(Config::default().rates(rates)).expect("the first start");
     if argument == "panic" {
         panic_while_sampled();
         return;
