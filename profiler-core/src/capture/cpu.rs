@@ -71,9 +71,9 @@ struct Sampled {
     /// The thread's clock when it was first seen, and when it was read last.
     began: u64,
     seen: u64,
+    /// Nothing until the look after the one that found it: at its first moment a thread may have its
+    /// creator's name, and to read a thousand would make the start of a capture last three times as long.
     name: Option<&'static &'static str>,
-    /// Whether the name was read a second time. At its first moment a thread may have its creator's.
-    is_name_settled: bool,
 }
 
 /// What interrupts a thread for its samples.
@@ -237,9 +237,7 @@ impl Timers {
             // So that the first period ends after `first`, too.
             None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
         };
-        let name = self.name(thread);
-        let sampled = Sampled { by, began, seen: began, name, is_name_settled: false };
-        self.threads.insert(thread, sampled);
+        self.threads.insert(thread, Sampled { by, began, seen: began, name: None });
     }
 
     /// Has threads without a timer record the time that they have used.
@@ -280,15 +278,15 @@ impl Timers {
 
     /// Tells threads their names, for their records.
     fn tell_names(&mut self) {
-        let unsettled: Vec<u32> = self
+        let unnamed: Vec<u32> = self
             .threads
             .iter()
-            .filter_map(|(thread, sampled)| (!sampled.is_name_settled).then_some(*thread))
+            .filter_map(|(thread, sampled)| sampled.name.is_none().then_some(*thread))
             .collect();
-        for thread in unsettled {
+        for thread in unnamed {
             let name = self.name(thread);
             if let Some(sampled) = self.threads.get_mut(&thread) {
-                (sampled.name, sampled.is_name_settled) = (name, true);
+                sampled.name = name;
             }
         }
         for block in thread::all() {
