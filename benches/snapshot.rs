@@ -1,10 +1,9 @@
 //! What reading costs: 10,000 stacks of 30 frames, and five kinds again and again.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use profiler_benches::down;
-use profiler_benches::process::{forget_peak, mib};
+use profiler_benches::process::{Took, forget_peak, mib};
 use profiler_core::{Config, Kind, Rates, Symbols, default_view, snapshot_with, wait};
 
 const STACKS: u32 = 10_000;
@@ -17,12 +16,12 @@ fn record(way: u32) {
     down(30, way, &mut || wait("thing", || ()));
 }
 
+/// CPU time of this thread: what others run meanwhile does not count.
 fn milliseconds(mut body: impl FnMut()) -> f64 {
     let mut figures: Vec<f64> = (0..ROUNDS)
         .map(|_| {
-            let start = Instant::now();
-            body();
-            start.elapsed().as_secs_f64() * 1e3
+            let (took, ()) = Took::of(&mut body);
+            took.caller
         })
         .collect();
     figures.sort_by(f64::total_cmp);
@@ -42,9 +41,7 @@ fn main() {
     profiler_core::start(Config::default().rates(Rates::ALL)).expect("the first start");
     // A working service has some hundreds of stacks.
     (0..300).for_each(record);
-    let first = Instant::now();
-    scrape(Symbols::Dwarf);
-    let first = first.elapsed().as_secs_f64() * 1e3;
+    let (Took { caller: first, .. }, _) = Took::of(|| scrape(Symbols::Dwarf));
     let resident = mib("VmRSS");
     forget_peak();
     let each = milliseconds(|| {
