@@ -6,6 +6,8 @@
 
 pub mod addresses;
 pub mod instructions;
+pub mod process;
+pub mod signals;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -95,16 +97,18 @@ pub fn compare(title: &str, cases: &mut [Case<'_>]) {
 
 /// As [`compare`], for differences of less than a nanosecond: more and shorter rounds, and medians
 /// of what each round says of difference and ratio. Others' load comes and goes, but seldom
-/// within a round.
-pub fn compare_by_rounds(title: &str, cases: &mut [Case<'_>]) {
+/// within a round. Returns the median of each case.
+pub fn compare_by_rounds(title: &str, cases: &mut [Case<'_>]) -> Vec<f64> {
     let figures = measure(8 * ROUNDS, NANOSECONDS_A_ROUND / 8.0, cases);
     let over = |case: &[f64], figure: fn(f64, f64) -> f64| {
         median(case.iter().zip(&figures[0]).map(|(ns, baseline)| figure(*ns, *baseline)).collect())
     };
-    let rows = figures
+    let rows: Vec<_> = figures
         .iter()
-        .map(|case| [median(case.clone()), over(case, |a, b| a - b), over(case, |a, b| a / b)]);
-    print(title, cases, rows);
+        .map(|case| [median(case.clone()), over(case, |a, b| a - b), over(case, |a, b| a / b)])
+        .collect();
+    print(title, cases, rows.iter().copied());
+    rows.iter().map(|[median, ..]| *median).collect()
 }
 
 /// Returns the figures of all rounds for each case, and for the baseline once more.
@@ -146,7 +150,13 @@ fn calibrate(case: &mut Case<'_>, round: f64) -> u64 {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+/// Returns the figure in the middle.
+///
+/// # Panics
+///
+/// If there is none.
+#[must_use]
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }

@@ -9,6 +9,7 @@ use std::sync::Barrier;
 
 use profiler_benches::addresses::Addresses;
 use profiler_benches::down;
+use profiler_benches::process::mib;
 use profiler_core::{
     Config, Kind, ProfiledAllocator, Rates, count, memory, set_rates, stats, wait,
 };
@@ -21,12 +22,6 @@ static HEAP: ProfiledAllocator<&Addresses> = ProfiledAllocator::new(&ADDRESSES);
 /// Stacks that hold 10 GiB together: as many as there are samples, so that nearly each has its row.
 const STACKS: u32 = 20_480;
 const BYTES_A_STACK: usize = (10 << 30) / STACKS as usize;
-
-fn resident() -> f64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
-    pages.expect("a number") * 4096.0 / f64::from(1 << 20)
-}
 
 fn main() {
     threads();
@@ -47,10 +42,10 @@ fn threads() {
             });
         }
         together.wait();
-        let before = resident();
+        let before = mib("VmRSS");
         together.wait();
         together.wait();
-        let after = resident();
+        let after = mib("VmRSS");
         println!("\n## {THREADS} threads of 10 stacks of 30 frames\n");
         println!("| what | MiB | budget |\n|---|---:|---|");
         let held = stats().bytes as f64 / f64::from(1 << 20);
@@ -64,7 +59,7 @@ fn threads() {
 fn heap() {
     set_rates(Rates::DEFAULT);
     ADDRESSES.reserve();
-    let before = (resident(), stats().bytes);
+    let before = (mib("VmRSS"), stats().bytes);
     for stack in 0..STACKS {
         // Sizes whose logarithms are evenly spread.
         let size = 2_f64.powf(4.0 + 10.0 * f64::from(stack) / f64::from(STACKS)) as usize;
@@ -77,7 +72,7 @@ fn heap() {
         });
     }
     let held = (stats().bytes - before.1) as f64 / f64::from(1 << 20);
-    let grown = resident() - before.0;
+    let grown = mib("VmRSS") - before.0;
     let exact = memory().allocations.expect("there is an allocator");
     println!(
         "\n## {:.2} GiB alive in {} blocks of {STACKS} stacks of 30 frames, {} rows\n",

@@ -7,6 +7,8 @@ use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use profiler_benches::process::thread_cpu;
+
 /// A program with one allocator. It is called as `std::alloc::alloc` calls a global one: by functions
 /// that are not inlined and know neither size nor alignment, after one that does nothing.
 pub(crate) trait Program: 'static {
@@ -119,9 +121,9 @@ impl Load for Small {
     const NAME: &str = "64 B";
 
     fn run<P: Program>(times: u64) -> f64 {
-        let start = cpu_time();
+        let start = thread_cpu();
         (0..times).for_each(|_| Self::once::<P>());
-        cpu_time() - start
+        thread_cpu() - start
     }
 }
 
@@ -146,26 +148,17 @@ impl<const LIVE: usize> Load for Mixed<LIVE> {
         for place in &mut live {
             replace::<P>(place, next().1);
         }
-        let start = cpu_time();
+        let start = thread_cpu();
         for _ in 0..times {
             let (place, size) = next();
             replace::<P>(&mut live[place], size);
         }
-        let nanoseconds = cpu_time() - start;
+        let nanoseconds = thread_cpu() - start;
         for place in &mut live {
             replace::<P>(place, 0);
         }
         nanoseconds
     }
-}
-
-/// Returns this thread's CPU time in nanoseconds: what others run meanwhile does not count.
-fn cpu_time() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time is ours to write.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(failed, 0, "Linux has this clock");
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// Frees the block of a place and puts a new one there, unless its size is 0.

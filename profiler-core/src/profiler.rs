@@ -93,6 +93,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     alloc::follow_rate();
+    // Most often the main thread, whose stack cannot be found in a signal handler.
+    capture::thread();
     if config.dump_on_sigquit {
         sys::on_quit();
     }
@@ -335,6 +337,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
     states.sort_by_key(|state| (state.thread != caller, state.thread));
     let labels = LabelView { wait: false, ..LabelView::ALL };
     let view = default_view().labels(labels);
+    let mappings = profile::mappings(RESOLVER.get());
     for (position, states) in states.chunks(DUMP_CHUNK).enumerate() {
         let mut rows = Rows::default();
         for state in states {
@@ -344,7 +347,7 @@ pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
         let time = SystemTime::now();
         let reading =
             Reading { kind: Kind::Goroutine, view, depth: stack_depth(), period: 1, time };
-        let profile = profile::build(reading, &rows, RESOLVER.get());
+        let profile = profile::build_among(&mappings, reading, &rows, RESOLVER.get());
         dump::write(&mut writer, states, &profile, position == 0)?;
     }
     writer.flush()

@@ -58,8 +58,10 @@ impl Answer {
         self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
         self.labels = thread.and_then(|thread| thread.labels());
         self.wait = thread.and_then(|thread| thread.wait());
-        let bounds = thread.and_then(|thread| thread.bounds());
-        self.depth = at.map_or(0, |at| stack::capture_interrupted(at, bounds, &mut self.frames));
+        self.depth = at.map_or(0, |at| {
+            let bounds = thread.and_then(|thread| thread.bounds_in_signal(at));
+            stack::capture_interrupted(at, bounds, &mut self.frames)
+        });
         self.clock = sampling::own_cpu();
     }
 

@@ -19,7 +19,7 @@ use super::tally::Memory;
 use super::tree::{Node, Tree};
 use super::writer::{MAPPED, Side, Writer};
 use crate::labels::Set;
-use crate::sys::{self, StackBounds};
+use crate::sys::{self, Registers, StackBounds};
 
 /// Frames that may stand above the user's own and are cut off when a profile is read.
 pub(crate) const OWN_FRAMES: usize = 32;
@@ -54,6 +54,8 @@ pub(crate) struct Thread {
     pub(crate) seen_tick: Cell<u64>,
     random: Cell<u64>,
     stack: Cell<Stack>,
+    /// What signal handlers have found of the stack; theirs alone.
+    found: Cell<Option<StackBounds>>,
     /// Tracing spans that are entered.
     pub(crate) opened: Opened,
 
@@ -160,7 +162,7 @@ fn is_taken(owner: u32) -> bool {
 }
 
 /// Sees to it that so many blocks are set aside as there are threads without one, for
-/// [`join_in_signal`]. `threads` are all that are alive.
+/// [`join_in_signal`]. `threads` are all that are alive, sorted.
 pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
     let mut without = threads.len();
     let mut spare = 0;
@@ -168,7 +170,7 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
         let owner = thread.owner_id();
         if owner == NOBODY {
             spare += 1;
-        } else if threads.contains(&owner) {
+        } else if threads.binary_search(&owner).is_ok() {
             without = without.saturating_sub(1);
         }
     }
@@ -232,6 +234,7 @@ impl Thread {
             seen_tick: Cell::new(0),
             random: Cell::new(0),
             stack: Cell::new(Stack::Unasked),
+            found: Cell::new(None),
             opened: Opened::new(),
             owner: Owner::new(owner),
             number: AtomicU64::new(0),
@@ -262,6 +265,8 @@ impl Thread {
         // Any odd multiplier spreads the numbers; the generator never leaves zero.
         self.random.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         self.stack.set(stack);
+        // No handler runs: those of the last owner are gone, this one's are masked or called this.
+        self.found.set(None);
     }
 
     /// Returns the current node of the span stack; any thread may call this.
@@ -370,6 +375,16 @@ impl Thread {
             Stack::Asked(bounds) => bounds,
             Stack::Unasked => None,
         }
+    }
+
+    /// Returns bounds of the stack, where a signal has struck; found then if libc was not asked. Only the
+    /// owner's signal handlers may call this.
+    pub(crate) fn bounds_in_signal(&self, at: Registers) -> Option<StackBounds> {
+        self.bounds().or_else(|| {
+            let found = sys::stack_from(at, self.found.get());
+            self.found.set(found.or(self.found.get()));
+            found
+        })
     }
 }
 

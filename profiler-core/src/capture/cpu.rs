@@ -71,9 +71,9 @@ struct Sampled {
     /// The thread's clock when it was first seen, and when it was read last.
     began: u64,
     seen: u64,
+    /// Nothing until the look after the one that found it: at its first moment a thread may have its
+    /// creator's name, and to read a thousand would make the start of a capture last three times as long.
     name: Option<&'static &'static str>,
-    /// Whether the name was read a second time. At its first moment a thread may have its creator's.
-    is_name_settled: bool,
 }
 
 /// What interrupts a thread for its samples.
@@ -203,11 +203,12 @@ impl Timers {
     fn look(&mut self) {
         let cpu = sampling::own_cpu;
         let begin = cpu();
-        let threads = sys::threads();
+        let mut threads = sys::threads();
+        threads.sort_unstable();
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
-            let lives = threads.contains(thread) || sys::is_thread_alive(*thread);
+            let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
             if !lives && sampled.is_refused() {
                 self.refused += 1;
             } else if !lives {
@@ -236,9 +237,7 @@ impl Timers {
             // So that the first period ends after `first`, too.
             None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
         };
-        let name = self.name(thread);
-        let sampled = Sampled { by, began, seen: began, name, is_name_settled: false };
-        self.threads.insert(thread, sampled);
+        self.threads.insert(thread, Sampled { by, began, seen: began, name: None });
     }
 
     /// Has threads without a timer record the time that they have used.
@@ -279,15 +278,15 @@ impl Timers {
 
     /// Tells threads their names, for their records.
     fn tell_names(&mut self) {
-        let unsettled: Vec<u32> = self
+        let unnamed: Vec<u32> = self
             .threads
             .iter()
-            .filter_map(|(thread, sampled)| (!sampled.is_name_settled).then_some(*thread))
+            .filter_map(|(thread, sampled)| sampled.name.is_none().then_some(*thread))
             .collect();
-        for thread in unsettled {
+        for thread in unnamed {
             let name = self.name(thread);
             if let Some(sampled) = self.threads.get_mut(&thread) {
-                (sampled.name, sampled.is_name_settled) = (name, true);
+                sampled.name = name;
             }
         }
         for block in thread::all() {

@@ -182,7 +182,8 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let thread = writer.thread();
         let node = Some(thread.node()).filter(|node| node.site().is_some());
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
-        let (tally, bounds, scratch) = writer.parts();
+        let bounds = thread.bounds_in_signal(at);
+        let (tally, _, scratch) = writer.parts();
         let depth = stack::capture_interrupted(at, bounds, scratch);
         let key = RowKey { header: header.words(), frames: &scratch[..depth] };
         find_or_overflow(tally, key, &header)

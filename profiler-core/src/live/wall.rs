@@ -30,7 +30,9 @@ use crate::sys::{self, Activity, sampling};
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
 /// signal, a call begun again, and the way to it, some microseconds each.
 const STILL: u64 = 20_000;
-/// How many threads are asked at one tick.
+/// How many threads are asked in a second, and at one tick at the least: where there are so many that ticks
+/// come late, all are known soon nevertheless.
+const QUESTIONS_A_SECOND: u128 = 800;
 const QUESTIONS_A_TICK: usize = 8;
 /// Ticks after which a thread that does not answer is looked at: it may not be able to.
 const PATIENCE: u32 = 4;
@@ -112,7 +114,7 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     }
     // Only from now on: what was before is none of this capture's.
     wall.last_tick = Some(Instant::now());
-    wall.look();
+    wall.look(Duration::ZERO);
     Running { number }
 }
 
@@ -147,7 +149,9 @@ impl Drop for Running {
 
 /// The thread that ticks, while captures run.
 fn run() {
-    let mut late = Duration::ZERO;
+    // What the last tick took: on the clock, and of this thread's CPU time. Where others run meanwhile
+    // the one says nothing of the other.
+    let (mut late, mut cost) = (Duration::ZERO, Duration::ZERO);
     loop {
         let period = {
             let mut wall = WALL.lock();
@@ -156,10 +160,11 @@ fn run() {
             period
         };
         let Some(period) = period else { return };
-        std::thread::sleep(period.saturating_sub(late).max(late * SHARE));
-        let begin = Instant::now();
+        std::thread::sleep(period.saturating_sub(late).max(cost * SHARE));
+        let (begin, used) = (Instant::now(), sampling::own_cpu());
         WALL.lock().tick();
         late = begin.elapsed();
+        cost = Duration::from_nanos(sampling::own_cpu().saturating_sub(used));
     }
 }
 
@@ -191,14 +196,19 @@ impl Wall {
                 watched.runs = activity.is_some_and(|(_, activity)| activity == Activity::Running);
             }
         }
-        self.look();
+        self.look(now - last);
     }
 
-    /// Looks for threads that have come or gone, and asks some that have run.
-    fn look(&mut self) {
+    /// Looks for threads that have come or gone, and asks some that have run, as many as may be in the
+    /// time since the last look.
+    fn look(&mut self, time: Duration) {
+        let most = usize::try_from(time.as_millis() * QUESTIONS_A_SECOND / 1000);
+        let most = most.unwrap_or(usize::MAX).max(QUESTIONS_A_TICK);
         let mut threads = sys::threads();
         threads.sort_unstable();
-        self.threads.retain(|&thread, _| threads.contains(&thread) || sys::is_thread_alive(thread));
+        self.threads.retain(|thread, _| {
+            threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread)
+        });
         for &thread in &threads {
             if !self.threads.contains_key(&thread)
                 && let Some(watched) = Watched::new(thread, &mut self.stacks)
@@ -216,7 +226,7 @@ impl Wall {
                 asked += 1;
                 self.next_asked = thread + 1;
             }
-            if asked == QUESTIONS_A_TICK {
+            if asked == most {
                 break;
             }
         }

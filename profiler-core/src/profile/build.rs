@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::labels::{text_labels, with_number};
 use super::location::{Sums as Samples, Tables, finish, index};
+use super::mapping::Mappings;
 use super::stacks::Stacks;
 use super::symbolize::{Found, Resolver};
 use super::{LabelSet, Mapping, Profile};
@@ -30,10 +31,25 @@ pub(crate) struct Reading {
 /// Makes a profile of rows: names their addresses, trims and cuts their stacks, forms their labels
 /// and sums what has become equal.
 pub(crate) fn build(reading: Reading, rows: &Rows, resolver: &Mutex<Resolver>) -> Profile {
+    let mappings = mappings(resolver);
+    build_among(&mappings, reading, rows, resolver)
+}
+
+/// Returns what is mapped now. Dear where there are many threads: each stack is a line to be read.
+pub(crate) fn mappings(resolver: &Mutex<Resolver>) -> Mappings {
+    resolver.lock().unwrap_or_else(PoisonError::into_inner).mappings()
+}
+
+/// The same as [`build`], with what was mapped a moment ago.
+pub(crate) fn build_among(
+    mappings: &Mappings,
+    reading: Reading,
+    rows: &Rows,
+    resolver: &Mutex<Resolver>,
+) -> Profile {
     build_with(reading, rows, |addresses| {
         let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        let mappings = resolver.mappings();
-        let found = resolver.resolve(&mappings, addresses, reading.view.symbols);
+        let found = resolver.resolve(mappings, addresses, reading.view.symbols);
         (mappings.list().to_vec(), found)
     })
 }

@@ -27,7 +27,7 @@ mod view;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use build::{Reading, build};
+pub(crate) use build::{Reading, build, build_among, mappings};
 pub(crate) use function::{Function, Line};
 pub(crate) use labels::{Label, LabelSet, Value};
 pub(crate) use location::{Location, Sample as Row};

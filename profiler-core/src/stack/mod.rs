@@ -17,6 +17,7 @@
 //! **Limits.** A stack that is not the thread's own (coroutines, alternate signal stacks) gives
 //! one frame, but where a signal struck: that walk has the kernel read them.
 
+mod copy;
 mod dwarf;
 mod frame_pointer;
 mod modules;
@@ -26,6 +27,7 @@ mod table;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use self::copy::Copy;
 use self::dwarf::{Pool, lock_for_a_while};
 use self::modules::Modules;
 use self::rule::Rule;
@@ -87,8 +89,8 @@ pub(crate) fn capture(bounds: StackBounds, frames: &mut [u64]) -> usize {
 /// Captures the calls that led to where a signal struck, innermost first, and returns how many.
 ///
 /// `at` are the registers there, `bounds` those of the thread's stack, if they are known. On another
-/// stack, a coroutine's or that of a thread that nobody knows, memory is read by the kernel, at some
-/// hundred nanoseconds a frame.
+/// stack, a coroutine's or that of a thread that nobody knows, memory is copied by the kernel, at some
+/// microseconds a walk.
 ///
 /// # Signal safety
 ///
@@ -104,14 +106,15 @@ pub(crate) fn capture_interrupted(
     let own = bounds.filter(|bounds| bounds.reader(at.sp).is_some());
     match own.and_then(|bounds| bounds.reader(lowest)) {
         Some(word) => walk_by(at, Some(word), frames),
-        None => walk_by(at, Some(read_by_kernel), frames),
+        None => walk_copied(at, frames),
     }
 }
 
-fn read_by_kernel(address: u64) -> Option<u64> {
-    let mut word = [0; size_of::<u64>()];
-    let read = address.is_multiple_of(8) && sys::read_memory(address as usize, &mut word);
-    read.then(|| u64::from_ne_bytes(word))
+/// Walks a stack of which nobody knows where it ends.
+#[inline(never)] // its copy shall not lie on the stack of other walks
+fn walk_copied(at: Registers, frames: &mut [u64]) -> usize {
+    let mut copy = Copy::new();
+    walk_by(at, Some(|address| copy.word(address)), frames)
 }
 
 #[inline(never)]
@@ -123,7 +126,7 @@ fn walk(start: Registers, bounds: StackBounds, frames: &mut [u64]) -> usize {
 #[inline(always)]
 fn walk_by(
     start: Registers,
-    word: Option<impl Fn(u64) -> Option<u64>>,
+    mut word: Option<impl FnMut(u64) -> Option<u64>>,
     frames: &mut [u64],
 ) -> usize {
     // PERF: a copy stays in registers; the argument itself would be stored at every step.
@@ -132,7 +135,7 @@ fn walk_by(
     for frame in frames {
         *frame = at.pc.wrapping_sub(sys::CALL_LENGTH);
         count += 1;
-        let Some(word) = &word else { break };
+        let Some(word) = &mut word else { break };
         // PERF: a constant rule, so that its loads need not wait for the table.
         let caller = if RULES.keeps_frame_pointer(at.pc) {
             Rule::BY_FRAME_POINTER.step(at, word)

@@ -99,7 +99,7 @@ impl Rule {
     pub(super) fn step(
         self,
         at: Registers,
-        word: impl Fn(u64) -> Option<u64>,
+        mut word: impl FnMut(u64) -> Option<u64>,
     ) -> Option<Registers> {
         let base = match self.0 & 3 {
             INTERRUPTED => return self.step_out_of_signal(at, word),
@@ -126,9 +126,9 @@ impl Rule {
     fn step_out_of_signal(
         self,
         at: Registers,
-        word: impl Fn(u64) -> Option<u64>,
+        mut word: impl FnMut(u64) -> Option<u64>,
     ) -> Option<Registers> {
-        let saved = |shift: u32| {
+        let mut saved = |shift: u32| {
             let distance = (self.0 >> shift & ((1 << FIELD_BITS) - 1)) * 8;
             word(at.sp.checked_add(distance)?)
         };

@@ -1,14 +1,15 @@
 //! Linux, with glibc or musl.
 
-#![allow(unsafe_code, reason = "system calls, and loads from the calling thread's own stack")]
+#![allow(unsafe_code, reason = "system calls")]
 
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
+use super::arch;
+pub(super) use super::bounds::{stack_bounds, stack_from};
 pub(super) use super::quit::{is_quitting, on_quit, quit};
 pub(super) use super::threads::{is_deaf, thread_activity, threads};
-use super::{StackBounds, arch};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.
@@ -99,81 +100,36 @@ pub(super) fn thread_name(thread: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&name).into_owned())
 }
 
-pub(super) fn stack_bounds() -> Option<StackBounds> {
-    let _errno = KeepErrno::new();
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: pthread_self takes nothing and cannot fail.
-    let thread = unsafe { libc::pthread_self() };
-    // SAFETY: the thread is the calling one, so it lives; the attributes are written on success.
-    if unsafe { libc::pthread_getattr_np(thread, attributes.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    let mut low = std::ptr::null_mut();
-    let mut size = 0;
-    // SAFETY: the attributes were initialised above, and both results are written before return.
-    let result =
-        unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut low, &raw mut size) };
-    // glibc keeps the set of processors in the attributes on the heap: not destroyed, they leak.
-    // SAFETY: the attributes were initialised above and are not used again.
-    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    let low = low.addr();
-    let high = low.checked_add(size)?;
-    (result == 0 && low != 0 && low < high).then_some(StackBounds { low, high })
-}
-
-impl StackBounds {
-    /// Returns a reader of the words between the stack pointer, which must be one of the calling
-    /// thread, and the upper end; or nothing if it points elsewhere: to an alternate signal stack,
-    /// or to a coroutine's.
-    ///
-    /// Where a signal has struck, the stack pointer less [`RED_ZONE`](super::RED_ZONE) is one too: what
-    /// a function has only just taken off the stack, or never moved the pointer for, is still there.
-    #[inline(always)]
-    pub(crate) fn reader(self, sp: u64) -> Option<impl Fn(u64) -> Option<u64>> {
-        let (low, high) = (self.low as u64, self.high as u64);
-        if sp < low || sp >= high || !sp.is_multiple_of(8) {
-            return None;
-        }
-        let words = (high - sp) / 8;
-        Some(move |address: u64| {
-            // PERF: one comparison tells range and alignment: an odd address is a huge index.
-            if address.wrapping_sub(sp).rotate_right(3) >= words {
-                return None;
-            }
-            let word: *const u64 = std::ptr::with_exposed_provenance(address as usize);
-            // SAFETY: the word is aligned and lies between a live stack pointer and the end of
-            // the stack that it points into, which is mapped as long as the thread runs. Volatile,
-            // since the compiler knows nothing of this access.
-            Some(unsafe { word.read_volatile() })
-        })
-    }
-}
-
-pub(super) fn read_memory(address: usize, into: &mut [u8]) -> bool {
+pub(super) fn read_memory(address: usize, into: &mut [u8]) -> usize {
+    /// No page is smaller, and each that is larger ends at such a border.
+    const PAGE: usize = 4096;
     let _errno = KeepErrno::new();
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let remote = libc::iovec {
-        iov_base: std::ptr::without_provenance_mut::<c_void>(address),
-        iov_len: into.len(),
+    let part = |address, iov_len| {
+        let iov_base = std::ptr::without_provenance_mut::<c_void>(address);
+        libc::iovec { iov_base, iov_len }
     };
+    // The kernel copies a part as a whole or not at all, so one ends with the page.
+    let first = into.len().min(PAGE - address % PAGE);
+    let remote = [part(address, first), part(address.wrapping_add(first), into.len() - first)];
     // SAFETY: getpid takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
-    // SAFETY: both vectors are one element long; the local one is a live exclusive slice, the
-    // remote one is checked by the kernel.
+    // SAFETY: the vectors are one and two elements long; the local one is a live exclusive slice, the
+    // remote ones are checked by the kernel.
     let read =
-        unsafe { libc::process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) };
+        unsafe { libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), 2, 0) };
     if read < 0 && matches!(errno(), libc::EPERM | libc::ENOSYS) {
         return read_memory_file(address, into);
     }
-    usize::try_from(read) == Ok(into.len())
+    usize::try_from(read).unwrap_or(0)
 }
 
 /// The way that is open where seccomp forbids the other one, as container runtimes used to do.
-fn read_memory_file(address: usize, into: &mut [u8]) -> bool {
+fn read_memory_file(address: usize, into: &mut [u8]) -> usize {
     // SAFETY: the path is a constant, ended by zero.
     let file = unsafe { libc::open(c"/proc/self/mem".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     if file < 0 {
-        return false;
+        return 0;
     }
     let read = match i64::try_from(address) {
         // SAFETY: the file is open and the slice is live and exclusive; the kernel checks the rest.
@@ -182,7 +138,7 @@ fn read_memory_file(address: usize, into: &mut [u8]) -> bool {
     };
     // SAFETY: opened above and used by nobody else.
     unsafe { libc::close(file) };
-    usize::try_from(read) == Ok(into.len())
+    usize::try_from(read).unwrap_or(0)
 }
 
 pub(super) fn memory_maps() -> String {
@@ -315,44 +271,14 @@ mod tests {
         assert_eq!(thread_name(0), None);
     }
 
-    #[test]
-    fn the_stack_of_a_thread_is_as_large_as_asked_for_and_holds_its_locals() {
-        let check = || {
-            let local = 0_u8;
-            let StackBounds { low, high } = stack_bounds().unwrap();
-            assert!((low..high).contains(&(&raw const local).addr()));
-            // libc may hand out a larger stack that it still has from another thread.
-            assert!(high - low >= 3 << 20, "{low:#x} to {high:#x}");
-        };
-        let builder = std::thread::Builder::new().stack_size(3 << 20);
-        builder.spawn(check).unwrap().join().unwrap();
-    }
-
-    #[test]
-    fn words_are_read_between_the_stack_pointer_and_the_upper_end() {
-        let words = [0x11_u64, 0x22, 0x33];
-        let low = words.as_ptr().addr();
-        let bounds = StackBounds { low, high: low + 24 };
-        let low = low as u64;
-        let word = bounds.reader(low + 8).unwrap();
-        assert_eq!(word(low + 8), Some(0x22));
-        assert_eq!(word(low + 16), Some(0x33));
-        for outside in [low, low + 24, low + 9, low + 17, 0, 7, u64::MAX, u64::MAX - 7] {
-            assert_eq!(word(outside), None, "{outside:#x}");
-        }
-        for elsewhere in [low - 8, low + 24, low + 4, 0, u64::MAX - 7] {
-            assert!(bounds.reader(elsewhere).is_none(), "{elsewhere:#x}");
-        }
-    }
-
     /// Checks one way of reading memory.
-    fn check_read(read: fn(usize, &mut [u8]) -> bool) {
+    fn check_read(read: fn(usize, &mut [u8]) -> usize) {
         let memory = *b"twelve bytes";
         let mut copy = [0; 12];
-        assert!(read(memory.as_ptr().addr(), &mut copy));
+        assert_eq!(read(memory.as_ptr().addr(), &mut copy), copy.len());
         assert_eq!(copy, memory);
         for unmapped in [0, 8, usize::MAX - 64] {
-            assert!(!read(unmapped, &mut copy), "{unmapped:#x}");
+            assert_eq!(read(unmapped, &mut copy), 0, "{unmapped:#x}");
         }
     }
 

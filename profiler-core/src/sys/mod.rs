@@ -11,6 +11,8 @@
 #[cfg(profiler_native)]
 mod arch;
 #[cfg(profiler_native)]
+mod bounds;
+#[cfg(profiler_native)]
 mod handler;
 #[cfg(profiler_native)]
 mod in_handler;
@@ -48,7 +50,7 @@ pub(crate) struct Registers;
 
 /// The stack of one thread, as the kernel or libc tells it: lowest address and first one above.
 ///
-/// Made only by [`stack_bounds`], so that what lies between a live stack pointer and the upper
+/// Made only by [`stack_bounds`] and [`stack_from`], so that what lies between a live stack pointer and the upper
 /// end can be read without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StackBounds {
@@ -133,9 +135,25 @@ pub(crate) fn stack_bounds() -> Option<StackBounds> {
     platform::stack_bounds()
 }
 
+/// Returns bounds within the calling thread's stack, where a signal has struck it: from the page of the
+/// stack pointer to libc's own block of the thread, which libc has put at the stack's upper end. Nothing
+/// if that is not so, on the main thread, on a coroutine's stack, and on one that is used deeper than 256 KiB.
+///
+/// What it returns stays as long as the thread runs: it is one piece without a gap, and so one stack, since
+/// below each there is a page that cannot be read. Costs a system call, unless the stack pointer lies in what
+/// is `known` from an earlier call on this thread.
+pub(crate) fn stack_from(at: Registers, known: Option<StackBounds>) -> Option<StackBounds> {
+    platform::stack_from(at, known)
+}
+
 /// Copies memory of this process, and returns false, leaving any content, if some of it is not
 /// mapped or not readable. Never faults; costs a system call.
 pub(crate) fn read_memory(address: usize, into: &mut [u8]) -> bool {
+    read_some_memory(address, into) == into.len()
+}
+
+/// The same, as far as it is mapped and readable; returns how many bytes that are.
+pub(crate) fn read_some_memory(address: usize, into: &mut [u8]) -> usize {
     platform::read_memory(address, into)
 }
 

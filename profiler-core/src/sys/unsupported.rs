@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::{Activity, StackBounds};
+use super::{Activity, Registers, StackBounds};
 
 pub(super) fn supported() -> Result<(), &'static str> {
     Err("native stacks and threads are known on Linux x86_64 and aarch64 only")
@@ -55,8 +55,12 @@ pub(super) const fn stack_bounds() -> Option<StackBounds> {
     None
 }
 
-pub(super) const fn read_memory(_: usize, _: &mut [u8]) -> bool {
-    false
+pub(super) const fn stack_from(_: Registers, _: Option<StackBounds>) -> Option<StackBounds> {
+    None
+}
+
+pub(super) const fn read_memory(_: usize, _: &mut [u8]) -> usize {
+    0
 }
 
 pub(super) const fn memory_maps() -> String {
