@@ -27,7 +27,7 @@ use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::question::Question;
 use crate::buffer::thread;
 use crate::capture;
-use crate::per_process::PerProcess;
+use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
 use crate::sys::sampling::{self, Timer};
 
@@ -46,12 +46,12 @@ const END: u64 = 20_000_000;
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::default);
+static CAPTURES: Numbers = Numbers::new();
 
 #[derive(Default)]
 struct Timers {
     /// Periods of the captures that run, in nanoseconds, by their numbers.
     captures: HashMap<u64, u64>,
-    next_capture: u64,
     /// The shortest of them; 0 if no capture runs.
     period: u64,
     threads: HashMap<u32, Sampled>,
@@ -117,8 +117,7 @@ pub(crate) struct Truth {
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
 pub(crate) fn begin(rate: u32) -> Running {
     let mut timers = TIMERS.lock();
-    let number = timers.next_capture;
-    timers.next_capture += 1;
+    let number = CAPTURES.next();
     timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
     timers.follow();
     // Relaxed: whoever reads it takes the lock next.

@@ -24,7 +24,7 @@ use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
-use crate::per_process::PerProcess;
+use crate::per_process::{Numbers, PerProcess};
 use crate::sys::{self, Activity, sampling};
 
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
@@ -40,11 +40,11 @@ const SHARE: u32 = 50;
 const MAX_STACKS: usize = 16_384;
 
 static WALL: PerProcess<Wall> = PerProcess::new(Wall::default);
+static CAPTURES: Numbers = Numbers::new();
 
 #[derive(Default)]
 struct Wall {
     captures: FxHashMap<u64, Capturing>,
-    next_capture: u64,
     /// Whether the thread is there that ticks.
     ticking: bool,
     last_tick: Option<Instant>,
@@ -101,8 +101,7 @@ pub(crate) struct Running {
 pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     let mut wall = WALL.lock();
     wall.tick();
-    let number = wall.next_capture;
-    wall.next_capture += 1;
+    let number = CAPTURES.next();
     let period = Duration::from_secs(1) / rate;
     wall.captures.insert(number, Capturing { period, depth, sums: Vec::new() });
     if !wall.ticking {
