@@ -160,7 +160,7 @@ fn is_taken(owner: u32) -> bool {
 }
 
 /// Sees to it that so many blocks are set aside as there are threads without one, for
-/// [`join_in_signal`]. `threads` are all that are alive.
+/// [`join_in_signal`]. `threads` are all that are alive, sorted.
 pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
     let mut without = threads.len();
     let mut spare = 0;
@@ -168,7 +168,7 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
         let owner = thread.owner_id();
         if owner == NOBODY {
             spare += 1;
-        } else if threads.contains(&owner) {
+        } else if threads.binary_search(&owner).is_ok() {
             without = without.saturating_sub(1);
         }
     }
@@ -354,7 +354,9 @@ impl Thread {
     pub(crate) fn write(&'static self) -> Option<Writer> {
         let writer = Writer::take(self, &self.ordinary)?;
         if let Stack::Unasked = self.stack.get() {
-            self.stack.set(Stack::Asked(sys::stack_bounds()));
+            let stack = Stack::Asked(sys::stack_bounds());
+            // A handler reads it, and must not see one bound without the other.
+            sys::while_no_timer_strikes(|| self.stack.set(stack));
         }
         Some(writer)
     }

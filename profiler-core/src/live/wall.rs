@@ -85,6 +85,8 @@ struct Watched {
     /// The thread's clock at the last tick, and when it was seen last.
     clock: u64,
     seen_at: u64,
+    /// Whether its number has gone to another thread, whose clock says less.
+    is_another: bool,
     asked: Option<Question<Answer>>,
     /// Ticks since it was asked.
     ticks: u32,
@@ -172,6 +174,7 @@ impl Wall {
         for (&thread, watched) in &mut self.threads {
             // Gone since the last look, perhaps: then it has used no more.
             let clock = sampling::thread_cpu(thread).unwrap_or(watched.clock);
+            watched.is_another = clock < watched.clock;
             let used = clock.saturating_sub(watched.clock);
             watched.clock = clock;
             watched.ticks += 1;
@@ -195,9 +198,11 @@ impl Wall {
 
     /// Looks for threads that have come or gone, and asks some that have run.
     fn look(&mut self) {
-        let mut threads = sys::threads();
-        threads.sort_unstable();
-        self.threads.retain(|&thread, _| threads.contains(&thread) || sys::is_thread_alive(thread));
+        let threads = sys::threads();
+        self.threads.retain(|thread, watched| {
+            let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
+            lives && !watched.is_another
+        });
         for &thread in &threads {
             if !self.threads.contains_key(&thread)
                 && let Some(watched) = Watched::new(thread, &mut self.stacks)
@@ -232,7 +237,17 @@ impl Watched {
         let is_seen = stacks.keys.len() >= 2 * MAX_STACKS;
         let stack = if is_seen { stacks.number(key) } else { stacks.push(key) };
         let runs = activity == Activity::Running;
-        Some(Self { name, stack, is_seen, runs, clock, seen_at: 0, asked: None, ticks: 0 })
+        Some(Self {
+            name,
+            stack,
+            is_seen,
+            runs,
+            clock,
+            seen_at: 0,
+            is_another: false,
+            asked: None,
+            ticks: 0,
+        })
     }
 
     /// Takes the answer, if it is there.
