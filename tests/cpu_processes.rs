@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::process::Command;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
-use profiler_core::{Capture, Config, Kind};
+use profiler_core::{Capture, Config, Kind, Symbols, ThreadView, View, snapshot_with};
 use profiler_tests::cpu::{
     MILLISECOND, cumulative, fastest, finish_unnamed, for_cpu_time, is_whole, use_up,
 };
@@ -59,6 +59,76 @@ fn a_child_lives_and_profiles_itself() {
         assert_eq!(status, 0, "round {round}: killed by {}", libc::WTERMSIG(status));
     }
     is_whole(&finish_unnamed(capture));
+}
+
+/// Forks; the child does that, says whether all was well, and ends. One that hangs is killed.
+#[track_caller]
+fn in_child(body: impl FnOnce() -> bool) {
+    // SAFETY: the child calls what the profiler allows after a fork, and ends by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: the signal has no handler, and so ends the child in a minute.
+        unsafe { libc::alarm(60) };
+        let status = if body() { 0 } else { 3 };
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(status) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "killed by {}", libc::WTERMSIG(status));
+}
+
+/// The loader's lock is never free again in a child that is forked while a library is loaded.
+#[test]
+fn a_child_that_is_forked_while_libraries_come_and_go_profiles_itself() {
+    let _turn = turn();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // SAFETY: this part of the C library runs nothing when it is loaded.
+                let library = unsafe { libc::dlopen(c"libutil.so.1".as_ptr(), libc::RTLD_NOW) };
+                if !library.is_null() {
+                    // SAFETY: loaded above, and nothing of it is in use.
+                    unsafe { libc::dlclose(library) };
+                }
+            }
+        });
+        let ended = Ended(&done);
+        for _ in 0..200 {
+            in_child(|| {
+                let view = View::default().symbols(Symbols::None).threads(ThreadView::All);
+                snapshot_with(Kind::Goroutine, view).is_ok_and(|threads| threads.totals()[0] > 0)
+            });
+        }
+        drop(ended);
+    });
+}
+
+/// Ends a loop, after a panic too.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_child_that_ends_its_parents_captures_keeps_its_own() {
+    let _turn = turn();
+    in_own_process("a_child_that_ends_its_parents_captures_keeps_its_own", || {
+        start();
+        let of_parent = [Kind::Profile, Kind::Wall].map(|kind| Capture::start(kind).unwrap());
+        in_child(|| {
+            let own = [fastest(), Capture::start(Kind::Wall).unwrap()];
+            drop(of_parent);
+            use_up(100 * MILLISECOND);
+            let mut own = own.map(|capture| finish_unnamed(capture).totals()[1]).into_iter();
+            own.all(|nanoseconds| nanoseconds > 50 * MILLISECOND.cast_signed())
+        });
+    });
 }
 
 /// Go's `TestCPUProfileWithFork`: a fork that takes long is not begun again and again because of

@@ -13,6 +13,7 @@ use std::thread;
 
 use profiler_core::Config;
 use profiler_tests::keep;
+use profiler_tests::own_process::in_own_process;
 use profiler_tests::parked::start_parked;
 
 const PLAY: &str = "SIGQUIT_PLAY";
@@ -131,4 +132,28 @@ fn a_program_with_a_handler_of_its_own_lives_on() {
     drop(program.child.stdin.take());
     program.read_to("called");
     assert_eq!(program.end().1, None);
+}
+
+/// The profiler's thread, which would write the dump, is not in the child.
+#[test]
+fn the_child_of_a_fork_ends_at_the_first_signal() {
+    in_own_process("the_child_of_a_fork_ends_at_the_first_signal", || {
+        profiler_core::start(Config::default().dump_on_sigquit(true)).expect("the first start");
+        // SAFETY: the child only waits.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: the signal has no handler, and so ends the child in half a minute.
+            unsafe { libc::alarm(30) };
+            loop {
+                // SAFETY: takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        // SAFETY: a signal to a child that was not waited for.
+        assert_eq!(unsafe { libc::kill(child, libc::SIGQUIT) }, 0);
+        let mut status = 0;
+        // SAFETY: waits for the child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(libc::WTERMSIG(status), libc::SIGQUIT);
+    });
 }

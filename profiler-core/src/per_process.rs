@@ -3,7 +3,7 @@
 //! At a fork, a thread that does not exist in the child may hold the lock, for ever. So the child
 //! does not touch its parent's: it goes on to a value and a lock of its own.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Forks between the first process and this one.
@@ -26,6 +26,28 @@ pub(crate) struct PerProcess<T: 'static> {
 pub(crate) fn forked() {
     // Relaxed: the child has one thread.
     FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Returns whether this process was forked from one in which the profiler had been started.
+pub(crate) fn is_child() -> bool {
+    // Relaxed: see `PerProcess::get`.
+    FORKS.load(Ordering::Relaxed) > 0
+}
+
+/// Numbers that no two things of this process have, nor one of its own and one that it has from its
+/// parent.
+#[derive(Debug)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        // Relaxed: unique by the addition.
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl<T> PerProcess<T> {

@@ -89,6 +89,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
         ledger::forked();
         buffer::thread::forked();
         QUESTIONS.forked();
+        sys::sampling::forked();
         per_process::forked();
     });
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);

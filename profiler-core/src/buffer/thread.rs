@@ -359,7 +359,9 @@ impl Thread {
     pub(crate) fn write(&'static self) -> Option<Writer> {
         let writer = Writer::take(self, &self.ordinary)?;
         if let Stack::Unasked = self.stack.get() {
-            self.stack.set(Stack::Asked(sys::stack_bounds()));
+            let stack = Stack::Asked(sys::stack_bounds());
+            // A handler reads it, and must not see one bound without the other.
+            sys::while_no_timer_strikes(|| self.stack.set(stack));
         }
         Some(writer)
     }

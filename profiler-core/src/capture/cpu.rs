@@ -27,7 +27,7 @@ use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::question::Question;
 use crate::buffer::thread;
 use crate::capture;
-use crate::per_process::PerProcess;
+use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
 use crate::sys::sampling::{self, Timer};
 
@@ -46,12 +46,12 @@ const END: u64 = 20_000_000;
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::default);
+static CAPTURES: Numbers = Numbers::new();
 
 #[derive(Default)]
 struct Timers {
     /// Periods of the captures that run, in nanoseconds, by their numbers.
     captures: HashMap<u64, u64>,
-    next_capture: u64,
     /// The shortest of them; 0 if no capture runs.
     period: u64,
     threads: HashMap<u32, Sampled>,
@@ -79,7 +79,6 @@ struct Sampled {
 /// What interrupts a thread for its samples.
 enum By {
     /// Its timer, which does so until it is dropped.
-    #[allow(dead_code, reason = "kept until it is dropped")]
     Timer(Timer),
     /// The profiler's thread, since the system has refused a timer.
     Asking {
@@ -117,8 +116,7 @@ pub(crate) struct Truth {
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
 pub(crate) fn begin(rate: u32) -> Running {
     let mut timers = TIMERS.lock();
-    let number = timers.next_capture;
-    timers.next_capture += 1;
+    let number = CAPTURES.next();
     timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
     timers.follow();
     // Relaxed: whoever reads it takes the lock next.
@@ -203,12 +201,15 @@ impl Timers {
     fn look(&mut self) {
         let cpu = sampling::own_cpu;
         let begin = cpu();
-        let mut threads = sys::threads();
-        threads.sort_unstable();
+        let threads = sys::threads();
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
-            let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
+            // Numbers come round again, timers do not.
+            let lives = match &sampled.by {
+                By::Timer(timer) => timer.is_of_living_thread(),
+                By::Asking { .. } => sys::is_thread_alive(*thread),
+            };
             if !lives && sampled.is_refused() {
                 self.refused += 1;
             } else if !lives {
@@ -247,7 +248,11 @@ impl Timers {
             let By::Asking { until, asked } = &mut sampled.by else { continue };
             let waits = asked.as_ref().is_some_and(|question| !question.is_answered());
             let Some(now) = sampling::thread_cpu(thread) else { continue };
-            let expiries = now.wrapping_sub(*until) / period;
+            let Some(expiries) = expiries(*until, now, period) else {
+                // Another thread has got its number.
+                *until = now;
+                continue;
+            };
             if expiries == 0 {
                 continue;
             }
@@ -304,7 +309,8 @@ impl Timers {
                 && !sampled.is_refused()
             {
                 self.sampled += now.saturating_sub(sampled.seen);
-                sampled.seen = now;
+                // Not that of another thread with its number.
+                sampled.seen = now.max(sampled.seen);
             }
         }
     }
@@ -318,5 +324,24 @@ impl Timers {
         }
         self.random = self.random.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
         self.random >> 16
+    }
+}
+
+/// Returns how many periods a clock has gone on; nothing if it has gone back, and so is another one.
+fn expiries(until: u64, now: u64, period: u64) -> Option<u64> {
+    // In the beginning `until` may lie before zero.
+    Some(u64::try_from(now.wrapping_sub(until).cast_signed()).ok()? / period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_has_gone_back_tells_no_time() {
+        assert_eq!(expiries(100, 350, 100), Some(2));
+        assert_eq!(expiries(100, 100, 100), Some(0));
+        assert_eq!(expiries(20_u64.wrapping_sub(50), 70, 100), Some(1));
+        assert_eq!(expiries(100, 99, 100), None);
     }
 }

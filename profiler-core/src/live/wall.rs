@@ -24,7 +24,7 @@ use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
-use crate::per_process::PerProcess;
+use crate::per_process::{Numbers, PerProcess};
 use crate::sys::{self, Activity, sampling};
 
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
@@ -42,11 +42,11 @@ const SHARE: u32 = 50;
 const MAX_STACKS: usize = 16_384;
 
 static WALL: PerProcess<Wall> = PerProcess::new(Wall::default);
+static CAPTURES: Numbers = Numbers::new();
 
 #[derive(Default)]
 struct Wall {
     captures: FxHashMap<u64, Capturing>,
-    next_capture: u64,
     /// Whether the thread is there that ticks.
     ticking: bool,
     last_tick: Option<Instant>,
@@ -87,6 +87,8 @@ struct Watched {
     /// The thread's clock at the last tick, and when it was seen last.
     clock: u64,
     seen_at: u64,
+    /// Whether its number has gone to another thread, whose clock says less.
+    is_another: bool,
     asked: Option<Question<Answer>>,
     /// Ticks since it was asked.
     ticks: u32,
@@ -103,8 +105,7 @@ pub(crate) struct Running {
 pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     let mut wall = WALL.lock();
     wall.tick();
-    let number = wall.next_capture;
-    wall.next_capture += 1;
+    let number = CAPTURES.next();
     let period = Duration::from_secs(1) / rate;
     wall.captures.insert(number, Capturing { period, depth, sums: Vec::new() });
     if !wall.ticking {
@@ -178,6 +179,7 @@ impl Wall {
         for (&thread, watched) in &mut self.threads {
             // Gone since the last look, perhaps: then it has used no more.
             let clock = sampling::thread_cpu(thread).unwrap_or(watched.clock);
+            watched.is_another = clock < watched.clock;
             let used = clock.saturating_sub(watched.clock);
             watched.clock = clock;
             watched.ticks += 1;
@@ -204,10 +206,10 @@ impl Wall {
     fn look(&mut self, time: Duration) {
         let most = usize::try_from(time.as_millis() * QUESTIONS_A_SECOND / 1000);
         let most = most.unwrap_or(usize::MAX).max(QUESTIONS_A_TICK);
-        let mut threads = sys::threads();
-        threads.sort_unstable();
-        self.threads.retain(|thread, _| {
-            threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread)
+        let threads = sys::threads();
+        self.threads.retain(|thread, watched| {
+            let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
+            lives && !watched.is_another
         });
         for &thread in &threads {
             if !self.threads.contains_key(&thread)
@@ -243,7 +245,17 @@ impl Watched {
         let is_seen = stacks.keys.len() >= 2 * MAX_STACKS;
         let stack = if is_seen { stacks.number(key) } else { stacks.push(key) };
         let runs = activity == Activity::Running;
-        Some(Self { name, stack, is_seen, runs, clock, seen_at: 0, asked: None, ticks: 0 })
+        Some(Self {
+            name,
+            stack,
+            is_seen,
+            runs,
+            clock,
+            seen_at: 0,
+            is_another: false,
+            asked: None,
+            ticks: 0,
+        })
     }
 
     /// Takes the answer, if it is there.

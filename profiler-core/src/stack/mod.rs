@@ -32,6 +32,7 @@ use self::dwarf::{Pool, lock_for_a_while};
 use self::modules::Modules;
 use self::rule::Rule;
 use self::table::Table;
+use crate::per_process;
 use crate::sys::{self, Registers, StackBounds};
 
 /// Room for a thread that calls [`refresh`], in bytes: without optimisation framehop builds its
@@ -53,7 +54,13 @@ pub(crate) fn prepare() {
 
 /// Takes note of libraries that were loaded or unloaded. Allocates, and takes the loader's lock;
 /// for the profiler's own thread, and before a profile is read.
+///
+/// Nothing in the child of a fork: another thread may have held the loader's lock just then, and nobody
+/// unlocks it there. What the child loads itself is code without tables.
 pub(crate) fn refresh() {
+    if per_process::is_child() {
+        return;
+    }
     let Some(mut modules) = lock_for_a_while(&MODULES) else { return };
     if modules.refresh(&PARSERS) {
         // After the parsers were given the new tables, so that none enters an old rule again.

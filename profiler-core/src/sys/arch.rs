@@ -138,49 +138,60 @@ impl OwnStack {
     ///
     /// A panic in `body` aborts the process: nothing can unwind from one stack to another.
     pub(crate) fn call<R>(&mut self, body: impl FnOnce() -> R) -> R {
-        extern "C" fn run<F: FnOnce() -> R, R>(job: *mut (Option<F>, Option<R>)) {
-            // SAFETY: passed below, and used by nobody else meanwhile.
-            let job = unsafe { &mut *job };
-            job.1 = job.0.take().map(|body| body());
-        }
-        fn run_of<F: FnOnce() -> R, R>(_: &F) -> extern "C" fn(*mut (Option<F>, Option<R>)) {
-            run::<F, R>
-        }
-
         if self.0.is_empty() {
             return body();
         }
-        let run = run_of(&body);
         let top = self.0.as_mut_ptr_range().end;
-        let mut job = (Some(body), None);
-        // SAFETY: the stack is exclusively borrowed, large, and its end aligned to 16 bytes; `run` is
-        // called as C functions are, with its one argument, and does not unwind.
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            asm!(
-                "xchg rsp, r12",
-                "call {run}",
-                "mov rsp, r12",
-                run = in(reg) run,
-                inout("r12") top => _,
-                in("rdi") &raw mut job,
-                clobber_abi("C"),
-            );
-            #[cfg(target_arch = "aarch64")]
-            asm!(
-                "mov x9, sp",
-                "mov sp, x20",
-                "mov x20, x9",
-                "blr {run}",
-                "mov sp, x20",
-                run = in(reg) run,
-                inout("x20") top => _,
-                in("x0") &raw mut job,
-                clobber_abi("C"),
-            );
-        }
-        job.1.unwrap_or_else(|| unreachable!("`run` has run"))
+        // SAFETY: the stack is exclusively borrowed, and its end aligned to 16 bytes.
+        unsafe { call_on(top.cast(), body) }
     }
+}
+
+/// Calls `body` on the stack that ends there. A panic in `body` aborts the process.
+///
+/// # Safety
+///
+/// Below `top`, which is aligned to 16 bytes, there is room for what `body` needs, and nobody else uses it
+/// meanwhile.
+pub(crate) unsafe fn call_on<R>(top: *mut u128, body: impl FnOnce() -> R) -> R {
+    extern "C" fn run<F: FnOnce() -> R, R>(job: *mut (Option<F>, Option<R>)) {
+        // SAFETY: passed below, and used by nobody else meanwhile.
+        let job = unsafe { &mut *job };
+        job.1 = job.0.take().map(|body| body());
+    }
+    fn run_of<F: FnOnce() -> R, R>(_: &F) -> extern "C" fn(*mut (Option<F>, Option<R>)) {
+        run::<F, R>
+    }
+
+    let run = run_of(&body);
+    let mut job = (Some(body), None);
+    // SAFETY: the caller answers for the stack; `run` is called as C functions are, with its one argument,
+    // and does not unwind.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!(
+            "xchg rsp, r12",
+            "call {run}",
+            "mov rsp, r12",
+            run = in(reg) run,
+            inout("r12") top => _,
+            in("rdi") &raw mut job,
+            clobber_abi("C"),
+        );
+        #[cfg(target_arch = "aarch64")]
+        asm!(
+            "mov x9, sp",
+            "mov sp, x20",
+            "mov x20, x9",
+            "blr {run}",
+            "mov sp, x20",
+            run = in(reg) run,
+            inout("x20") top => _,
+            in("x0") &raw mut job,
+            clobber_abi("C"),
+        );
+    }
+    job.1.unwrap_or_else(|| unreachable!("`run` has run"))
 }
 
 /// Returns the address without the signature that a processor with pointer authentication keeps in

@@ -5,36 +5,6 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::Mutex;
-
-use super::arch::OwnStack;
-
-/// Stacks for handlers. The one that the kernel puts a handler on may have been made as small as what the
-/// kernel itself writes there, 3 to 11 KiB by the processor.
-static STACKS: [Mutex<Option<OwnStack>>; 64] = [const { Mutex::new(None) }; 64];
-/// What a handler of ours needs at the most, without optimisation.
-const STACK_SIZE: usize = 64 << 10;
-
-/// Makes stacks, for as many handlers at one time as processors may run, and some that are preempted.
-pub(super) fn make_stacks() {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    for stack in STACKS.iter().take(4 * processors) {
-        if let Ok(mut stack) = stack.try_lock() {
-            *stack = Some(OwnStack::new(STACK_SIZE));
-        }
-    }
-}
-
-/// Calls `body` on a stack with room, if one is free; nothing otherwise.
-///
-/// # Signal safety
-///
-/// Waits for nothing; all signals must be masked, or another handler would be put where this one began.
-pub(super) fn with_room<R>(body: impl FnOnce() -> R) -> Option<R> {
-    let mut slot = STACKS.iter().find_map(|slot| slot.try_lock().ok().filter(|s| s.is_some()))?;
-    let stack = slot.as_mut()?;
-    Some(stack.call(body))
-}
 
 /// What the kernel calls: the signal, what it says, and the registers it has struck.
 pub(super) type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);

@@ -15,6 +15,8 @@ mod bounds;
 #[cfg(profiler_native)]
 mod handler;
 #[cfg(profiler_native)]
+mod handler_stacks;
+#[cfg(profiler_native)]
 mod in_handler;
 #[cfg(profiler_native)]
 mod modules;
@@ -107,7 +109,7 @@ pub(crate) fn thread_name(thread: u32) -> Option<String> {
     platform::thread_name(thread)
 }
 
-/// Returns the kernel's numbers of the threads of this process; nothing elsewhere. One may be missing if
+/// Returns the kernel's numbers of the threads of this process, sorted; nothing elsewhere. One may be missing if
 /// another ends meanwhile: the kernel goes by positions in a list that gets shorter. Reads a directory,
 /// and allocates; not for signal handlers.
 pub(crate) fn threads() -> Vec<u32> {

@@ -21,6 +21,8 @@ pub(crate) const fn on_signal(_: fn(Struck) -> bool) -> bool {
     false
 }
 
+pub(crate) const fn forked() {}
+
 pub(crate) const fn interrupt(_: u32) -> bool {
     false
 }
@@ -31,6 +33,10 @@ pub(crate) struct Timer;
 impl Timer {
     pub(crate) const fn start(_: u32, _: u64, _: u64) -> Option<Self> {
         None
+    }
+
+    pub(crate) const fn is_of_living_thread(&self) -> bool {
+        false
     }
 }
 

@@ -4,25 +4,34 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::handler::{self, Before};
+use super::platform::KeepErrno;
 
 /// For whom the signal was before.
 static BEFORE: OnceLock<Before> = OnceLock::new();
 /// Whether it has come, and what shall be done before it takes effect is not done yet.
 static PENDING: AtomicBool = AtomicBool::new(false);
 
+/// The process that says something first: a child of a fork has no thread that would.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
 pub(super) fn on_quit() -> bool {
+    // Relaxed: the system call below orders it before the first signal.
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     let Some(before) = Before::of(libc::SIGQUIT) else { return false };
     // Called once, at the start.
     BEFORE.set(before).is_ok() && handler::install(libc::SIGQUIT, handle)
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let _errno = KeepErrno::new();
+    // Relaxed: see `on_quit`.
+    let is_child = PROCESS.load(Ordering::Relaxed) != std::process::id();
     // Relaxed: a flag.
-    if PENDING.swap(true, Ordering::Relaxed) {
-        // Somebody cannot wait, or what is to be done first hangs.
+    if is_child || PENDING.swap(true, Ordering::Relaxed) {
+        // Nobody is there, or somebody cannot wait, or what is to be done first hangs.
         take_effect();
     }
     if let Some(before) = BEFORE.get() {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use super::InHandler;
 use super::arch::{self, Registers};
 use super::handler::{self, Before};
+use super::handler_stacks;
 use super::platform::KeepErrno;
 
 /// What a signal has struck.
@@ -86,11 +87,20 @@ pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
     static DONE: OnceLock<bool> = OnceLock::new();
     // Whoever comes meanwhile waits: no timer must expire before the handler is there.
     *DONE.get_or_init(|| {
-        handler::make_stacks();
+        handler_stacks::make();
         Before::of(libc::SIGPROF)
             .is_some_and(|before| HANDLER.set(Installed { call, before }).is_ok())
             && handler::install(libc::SIGPROF, handle)
     })
+}
+
+/// Begins anew in the child of a fork, where none of the handlers runs that ran on other threads.
+///
+/// # Signal safety
+///
+/// Stores only.
+pub(crate) fn forked() {
+    handler_stacks::forked();
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -111,7 +121,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     let registers = unsafe { arch::interrupted(context) };
     let is_ours = cause.is_some_and(|cause| {
         let _in_handler = InHandler::enter();
-        handler::with_room(|| (installed.call)(Struck { registers: Some(registers), cause }))
+        handler_stacks::with_room(|| (installed.call)(Struck { registers: Some(registers), cause }))
             .unwrap_or_else(|| (installed.call)(Struck { registers: None, cause }))
     });
     if !is_ours {
@@ -190,6 +200,19 @@ impl Timer {
     }
 }
 
+impl Timer {
+    /// Returns whether the thread lives that the timer was made for, whoever has its number by now.
+    pub(crate) fn is_of_living_thread(&self) -> bool {
+        let mut times = MaybeUninit::<libc::itimerspec>::zeroed();
+        // SAFETY: the timer lives, and the times are written on success.
+        let asked = unsafe { libc::timer_gettime(self.0, times.as_mut_ptr()) };
+        // SAFETY: zeroed is a value of this type, and so is what was written.
+        let libc::timespec { tv_sec, tv_nsec } = unsafe { times.assume_init() }.it_interval;
+        // The kernel says zero once the thread is gone.
+        asked == 0 && (tv_sec, tv_nsec) != (0, 0)
+    }
+}
+
 impl Drop for Timer {
     fn drop(&mut self) {
         // SAFETY: made by `start`, deleted once.
@@ -224,4 +247,31 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
     // SAFETY: the result is a live exclusive value; a clock that is not there is refused.
     let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
     (read == 0).then(|| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_timer_knows_whether_its_thread_lives() {
+        // So long that it never expires, since nobody would handle its signal.
+        const HOUR: u64 = 3_600_000_000_000;
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(crate::sys::thread_id()).unwrap();
+            ended.recv().unwrap_err();
+        });
+        let timer = Timer::start(told.recv().unwrap(), HOUR, HOUR).unwrap();
+        assert!(timer.is_of_living_thread());
+        drop(end);
+        thread.join().unwrap();
+        // The kernel takes a thread off its list a moment after it has told those who join it.
+        while timer.is_of_living_thread() {
+            std::thread::yield_now();
+        }
+    }
 }

@@ -4,7 +4,10 @@ use super::Activity;
 
 pub(super) fn threads() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 pub(super) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
