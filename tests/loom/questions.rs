@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code, reason = "cells of the model give out pointers")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicPtr;
@@ -32,8 +34,12 @@ struct Answer {
     answer: UnsafeCell<u64>,
 }
 
+/// How many there are in this run of a model.
+static PLACES: AtomicU64 = AtomicU64::new(0);
+
 impl Default for Answer {
     fn default() -> Self {
+        PLACES.fetch_add(1, Ordering::Relaxed);
         Self { asked: UnsafeCell::new(0), answer: UnsafeCell::new(0) }
     }
 }
@@ -50,6 +56,7 @@ fn load(cell: &UnsafeCell<u64>) -> u64 {
 
 /// Questions with so many places to a chunk.
 fn questions<const N: usize>() -> Arc<Questions<Answer, N>> {
+    PLACES.store(0, Ordering::Relaxed);
     Arc::new(Questions::new(AtomicPtr::new(std::ptr::null_mut())))
 }
 
@@ -79,12 +86,14 @@ fn answer<const N: usize>(questions: &Questions<Answer, N>, thread: u32) -> bool
     })
 }
 
-/// Nothing is left of any question: all places can be had.
-fn is_over<const N: usize>(questions: &Questions<Answer, N>, places: u64) {
+/// Nothing is left of any question: all places can be had, without a further one.
+fn is_over<const N: usize>(questions: &Questions<Answer, N>) {
+    let places = PLACES.load(Ordering::Relaxed);
     for thread in [THREAD, OTHER] {
         assert!(!answer(questions, thread), "a question is left");
     }
     let again: Vec<_> = (1..=places).map(|number| ask(questions, THREAD, number)).collect();
+    assert_eq!(PLACES.load(Ordering::Relaxed), places, "a place is never free again");
     assert!(answer(questions, THREAD));
     for (question, number) in again.into_iter().zip(1..) {
         assert!(read(question, number));
@@ -105,7 +114,7 @@ fn place_again(order: Order) {
             answer(&answering, THREAD);
         }),
     ]);
-    is_over(&questions, 1);
+    is_over(&questions);
 }
 
 fn another_thread(order: Order) {
@@ -126,7 +135,7 @@ fn another_thread(order: Order) {
         handler(THREAD),
         handler(OTHER),
     ]);
-    is_over(&questions, 1);
+    is_over(&questions);
 }
 
 fn two_askers(order: Order) {
@@ -145,7 +154,7 @@ fn two_askers(order: Order) {
             answer(&answering, THREAD);
         }),
     ]);
-    is_over(&questions, 2);
+    is_over(&questions);
 }
 
 fn room_for_two(order: Order) {
@@ -158,5 +167,5 @@ fn room_for_two(order: Order) {
     assert!(answer(&questions, THREAD));
     assert!(read(first, 1));
     assert!(read(second, 2));
-    is_over(&questions, 2);
+    is_over(&questions);
 }
