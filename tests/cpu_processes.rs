@@ -46,7 +46,7 @@ fn a_child_lives_and_profiles_itself() {
         let child = unsafe { libc::fork() };
         if child == 0 {
             let own = fastest();
-            for_cpu_time(20 * MILLISECOND, || {
+            for_cpu_time(60 * MILLISECOND, || {
                 black_box(vec![0_u8; 100]);
             });
             let sampled = finish_unnamed(own).totals()[1];

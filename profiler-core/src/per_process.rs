@@ -28,12 +28,6 @@ pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Returns whether this process was forked from one in which the profiler had been started.
-pub(crate) fn is_child() -> bool {
-    // Relaxed: see `PerProcess::get`.
-    FORKS.load(Ordering::Relaxed) > 0
-}
-
 /// Numbers that no two things of this process have, nor one of its own and one that it has from its
 /// parent.
 #[derive(Debug)]

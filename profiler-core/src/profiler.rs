@@ -89,6 +89,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
         ledger::forked();
         buffer::thread::forked();
         QUESTIONS.forked();
+        stack::forked();
         sys::sampling::forked();
         per_process::forked();
     });

@@ -26,6 +26,9 @@ pub(crate) mod counters;
 #[path = "../../profiler-core/src/buffer/live_set.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod live_set;
+#[path = "../../profiler-core/src/buffer/question.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod question;
 #[path = "../../profiler-core/src/buffer/registry.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod registry;

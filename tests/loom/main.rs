@@ -12,6 +12,7 @@ mod ledger;
 mod live_set;
 mod models;
 mod order;
+mod questions;
 mod wide;
 
 use std::panic::catch_unwind;
@@ -22,7 +23,8 @@ use order::Order;
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let (mut passed, mut failed) = (0, 0);
-    for (name, model) in models::ALL.iter().chain(live_set::ALL).chain(counters::ALL) {
+    let all = models::ALL.iter().chain(live_set::ALL).chain(counters::ALL).chain(questions::ALL);
+    for (name, model) in all {
         if name.contains(&wanted) {
             let result = catch_unwind(|| {
                 for order in Order::ALL {

@@ -205,7 +205,8 @@ fn forked(body: impl FnOnce() -> i32) {
 fn children_that_go_on() {
     forked(|| {
         let own = fastest();
-        for_cpu_time(10 * MILLISECOND, || {
+        // Ten of the kernel's ticks, at which it looks at the timers, or more.
+        for_cpu_time(40 * MILLISECOND, || {
             black_box(vec![0_u8; black_box(100)]);
         });
         let view = unnamed().threads(ThreadView::All);

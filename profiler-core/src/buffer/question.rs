@@ -32,22 +32,22 @@ const ANSWERED: u64 = 5;
 /// Bits of the state, below the thread's number.
 const STATE_BITS: u32 = 3;
 
-/// Places of a chunk.
-pub(crate) const PLACES: usize = 64;
+/// Places of a chunk: a program has few threads that are asked at once, or hundreds.
+const PLACES: usize = 64;
 
 const fn word(thread: u32, state: u64) -> u64 {
     (thread as u64) << STATE_BITS | state
 }
 
 /// All places for answers of type `A`.
-pub(crate) struct Questions<A> {
-    chunks: AtomicPtr<Chunk<A>>,
+pub(crate) struct Questions<A, const N: usize = PLACES> {
+    chunks: AtomicPtr<Chunk<A, N>>,
 }
 
 /// Some places; never freed.
-pub(crate) struct Chunk<A> {
-    words: [AtomicU64; PLACES],
-    answers: [UnsafeCell<A>; PLACES],
+pub(crate) struct Chunk<A, const N: usize> {
+    words: [AtomicU64; N],
+    answers: [UnsafeCell<A>; N],
     older: *const Self,
 }
 
@@ -60,20 +60,20 @@ pub(crate) struct Question<A: 'static> {
 }
 
 // SAFETY: answers are touched by whom their word says alone.
-unsafe impl<A: Send> Sync for Questions<A> {}
+unsafe impl<A: Send, const N: usize> Sync for Questions<A, N> {}
 // SAFETY: the place is the question's until it is answered or taken back, on whatever thread.
 unsafe impl<A: Send> Send for Question<A> {}
 
-impl<A: 'static> Questions<A> {
+impl<A: 'static, const N: usize> Questions<A, N> {
     /// Takes a null pointer.
-    pub(crate) const fn new(chunks: AtomicPtr<Chunk<A>>) -> Self {
+    pub(crate) const fn new(chunks: AtomicPtr<Chunk<A, N>>) -> Self {
         Self { chunks }
     }
 
-    fn chunks(&self) -> impl Iterator<Item = &'static Chunk<A>> + use<A> {
+    fn chunks(&self) -> impl Iterator<Item = &'static Chunk<A, N>> + use<A, N> {
         // Acquire: pairs with the Release in `add`.
         let newest = self.chunks.load(Ordering::Acquire).cast_const();
-        let chunk = |chunk: *const Chunk<A>| {
+        let chunk = |chunk: *const Chunk<A, N>| {
             // SAFETY: null, or a chunk, which lives for ever.
             unsafe { chunk.as_ref() }
         };
@@ -171,7 +171,7 @@ impl<A: 'static> Questions<A> {
     }
 }
 
-impl<A: 'static> Chunk<A> {
+impl<A: 'static, const N: usize> Chunk<A, N> {
     fn claim(&'static self, thread: u32) -> Option<Question<A>> {
         self.words.iter().zip(&self.answers).find_map(|(place, answer)| {
             // Relaxed: a hint. Acquire: pairs with the Release stores of 0.
@@ -184,7 +184,8 @@ impl<A: 'static> Chunk<A> {
                         Ordering::Relaxed,
                     )
                     .is_ok();
-            claimed.then_some(Question { word: place, answer, thread })
+            // Made only then: one that is dropped takes its question back.
+            claimed.then(|| Question { word: place, answer, thread })
         })
     }
 }
@@ -223,8 +224,21 @@ impl<A> Drop for Question<A> {
     }
 }
 
-impl<A> std::fmt::Debug for Questions<A> {
+impl<A, const N: usize> std::fmt::Debug for Questions<A, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Questions").field("chunks", &ptr::from_ref(self)).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_questions_to_one_thread_are_both_answered() {
+        let questions: Questions<u64> = Questions::new(AtomicPtr::new(ptr::null_mut()));
+        let asked = [1, 2].map(|number| questions.ask(7, |answer| *answer = number));
+        assert!(questions.answer(7, |answer| *answer *= 10));
+        assert_eq!(asked.map(|question| question.read(|answer| *answer)), [Some(10), Some(20)]);
     }
 }

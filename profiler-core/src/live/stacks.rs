@@ -51,7 +51,7 @@ pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap
         open = unanswered;
         for question in answered {
             let thread = question.thread();
-            places.extend(question.read(|answer| (thread, Place::of(answer))));
+            places.extend(question.read(Place::of).flatten().map(|place| (thread, place)));
         }
         if open.is_empty() || begin.elapsed() > PATIENCE {
             return places;
@@ -69,10 +69,11 @@ pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap
 }
 
 impl Place {
-    /// Returns what a thread has answered.
-    pub(super) fn of(answer: &Answer) -> Self {
+    /// Returns what a thread has answered; nothing if it had no room to look.
+    pub(super) fn of(answer: &Answer) -> Option<Self> {
         let Answer { node, labels, wait, clock, .. } = *answer;
-        Self { frames: answer.frames().to_vec(), node, labels, wait, clock }
+        let frames = answer.frames().to_vec();
+        (!frames.is_empty()).then_some(Self { frames, node, labels, wait, clock })
     }
 
     /// Returns the key of a record of it: with the lock, if it waits for one.

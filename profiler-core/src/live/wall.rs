@@ -261,7 +261,7 @@ impl Watched {
     /// Takes the answer, if it is there.
     fn take_answer(&mut self, stacks: &mut Stacks) {
         let Some(question) = self.asked.take_if(|question| question.is_answered()) else { return };
-        let Some(place) = question.read(Place::of) else { return };
+        let Some(place) = question.read(Place::of).flatten() else { return };
         self.seen_at = place.clock;
         let key = Key { thread: Some(Arc::clone(&self.name)), ..place.key(&mut Keys::default()) };
         if self.is_seen {

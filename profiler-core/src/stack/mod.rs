@@ -32,7 +32,6 @@ use self::dwarf::{Pool, lock_for_a_while};
 use self::modules::Modules;
 use self::rule::Rule;
 use self::table::Table;
-use crate::per_process;
 use crate::sys::{self, Registers, StackBounds};
 
 /// Room for a thread that calls [`refresh`], in bytes: without optimisation framehop builds its
@@ -44,6 +43,8 @@ static PARSERS: Pool = Pool::new();
 static MODULES: Mutex<Modules> = Mutex::new(Modules::new());
 static FRAME_POINTERS: AtomicBool = AtomicBool::new(false);
 static UNRESOLVED: AtomicU64 = AtomicU64::new(0);
+/// Whether this process was forked from one in which the profiler had been started.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Gets ready to walk: before, a stack has one frame. Allocates; called once at the start.
 pub(crate) fn prepare() {
@@ -58,7 +59,8 @@ pub(crate) fn prepare() {
 /// Nothing in the child of a fork: another thread may have held the loader's lock just then, and nobody
 /// unlocks it there. What the child loads itself is code without tables.
 pub(crate) fn refresh() {
-    if per_process::is_child() {
+    // Relaxed: set before any other thread was there.
+    if IS_CHILD.load(Ordering::Relaxed) {
         return;
     }
     let Some(mut modules) = lock_for_a_while(&MODULES) else { return };
@@ -66,6 +68,16 @@ pub(crate) fn refresh() {
         // After the parsers were given the new tables, so that none enters an old rule again.
         RULES.clear();
     }
+}
+
+/// Notes that this is the child of a fork.
+///
+/// # Signal safety
+///
+/// A store.
+pub(crate) fn forked() {
+    // Relaxed: the child has one thread.
+    IS_CHILD.store(true, Ordering::Relaxed);
 }
 
 /// Returns whether this program keeps frame pointers, as [`prepare`] found out.
