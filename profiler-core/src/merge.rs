@@ -268,8 +268,7 @@ pub(crate) fn spans() -> Rows {
 /// where.
 pub(crate) fn threads() -> Rows {
     let mut rows = tallies(Source::Threadcreate, None);
-    let unknown = thread::joined_from_unknown() + thread::strangers();
-    let unknown = i64::try_from(unknown).unwrap_or(i64::MAX);
+    let unknown = i64::try_from(thread::from_unknown()).unwrap_or(i64::MAX);
     let header = Header::new(Source::Threadcreate);
     let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
     add(&mut rows, key, [unknown, 0, 0, 0], None);

@@ -206,7 +206,7 @@ pub fn count(kind: Kind) -> usize {
     match kind {
         Kind::Goroutine => threads::count(),
         Kind::Threadcreate => {
-            let threads = buffer::thread::joined() + buffer::thread::strangers();
+            let threads = buffer::thread::from_known() + buffer::thread::from_unknown();
             usize::try_from(threads).unwrap_or(usize::MAX)
         }
         Kind::Custom(_) => {

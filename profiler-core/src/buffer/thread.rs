@@ -185,29 +185,36 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
     THREADS.iter()
 }
 
-/// Returns how many threads ever joined.
-pub(crate) fn joined() -> u64 {
-    // Relaxed: a figure.
-    JOINED.load(Ordering::Relaxed)
-}
-
-/// Returns how many threads of the process have never joined.
-pub(crate) fn strangers() -> u64 {
+/// Returns how many threads there are or were of which it is not known who created them, as far as they
+/// were seen: those that joined, and the most that were there at a time and had not. Never falls.
+pub(crate) fn from_unknown() -> u64 {
+    static MOST: AtomicU64 = AtomicU64::new(0);
     let known: HashSet<u32> = all().map(Thread::owner_id).collect();
-    sys::threads().iter().filter(|thread| !known.contains(thread)).count() as u64
+    let strangers = sys::threads().iter().filter(|thread| !known.contains(thread)).count() as u64;
+    // Relaxed: figures. Creators are known before there is a thread, so this is not too large.
+    let joined = JOINED.load(Ordering::Relaxed);
+    let known = CREATORS_KNOWN.load(Ordering::Relaxed);
+    let unknown = (joined + strangers).saturating_sub(known);
+    // Relaxed: a figure.
+    MOST.fetch_max(unknown, Ordering::Relaxed).max(unknown)
 }
 
-/// Notes that the creator of a thread that has joined is known.
+/// Returns how many threads were created by whom it is known.
+pub(crate) fn from_known() -> u64 {
+    // Relaxed: a figure.
+    CREATORS_KNOWN.load(Ordering::Relaxed)
+}
+
+/// Notes that a thread is about to be created whose creator is known.
 pub(crate) fn creator_is_known() {
     // Relaxed: a figure.
     CREATORS_KNOWN.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Returns how many threads joined whose creator is not known.
-pub(crate) fn joined_from_unknown() -> u64 {
-    // Relaxed: figures; read in this order, the difference is not too large.
-    let joined = joined();
-    joined.saturating_sub(CREATORS_KNOWN.load(Ordering::Relaxed))
+/// Takes that back, as there is no thread after all.
+pub(crate) fn nobody_was_created() {
+    // Relaxed: a figure.
+    CREATORS_KNOWN.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Gives the block of the forking thread to its copy in the child.

@@ -5,7 +5,7 @@ use std::thread;
 pub use std::thread::*;
 
 use crate::buffer::record::{Header, Source};
-use crate::buffer::thread::creator_is_known;
+use crate::buffer::thread::{creator_is_known, nobody_was_created};
 use crate::capture;
 
 /// Spawns a thread, as [`std::thread::spawn`] does, and records who did.
@@ -100,7 +100,14 @@ impl Default for Builder {
 /// Spawns and, if that worked and the profiler is on, records where.
 fn recorded<H>(spawn: impl FnOnce(bool) -> io::Result<H>) -> io::Result<H> {
     let on = capture::is_on();
-    let handle = spawn(on)?;
+    if on {
+        creator_is_known();
+    }
+    let handle = spawn(on).inspect_err(|_| {
+        if on {
+            nobody_was_created();
+        }
+    })?;
     if on {
         capture::record(Header::new(Source::Threadcreate), [1, 0, 0, 0]);
     }
@@ -111,7 +118,6 @@ fn recorded<H>(spawn: impl FnOnce(bool) -> io::Result<H>) -> io::Result<H> {
 fn born<T>(on: bool, body: impl FnOnce() -> T) -> impl FnOnce() -> T {
     move || {
         if on && capture::thread().is_some() {
-            creator_is_known();
             capture::cpu::thread_starts();
         }
         body()
