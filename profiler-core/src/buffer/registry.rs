@@ -107,14 +107,15 @@ impl<B: Block> Registry<B> {
         if self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return None;
         }
-        self.claim_now(owner, is_alive)
+        self.claim_now(owner, |number| number == owner || !is_alive(number))
     }
 
-    /// The same, however short ago another search was in vain.
+    /// Takes over a block whose owner is free to be replaced, however short ago another search was in
+    /// vain.
     pub(crate) fn claim_now(
         &self,
         owner: u32,
-        is_alive: impl Fn(u32) -> bool,
+        is_free: impl Fn(u32) -> bool,
     ) -> Option<&'static B> {
         // Acquire: pairs with the Release below; the block is initialised.
         let start = self.taken.load(Ordering::Acquire);
@@ -127,7 +128,7 @@ impl<B: Block> Registry<B> {
             let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(owner);
             // AcqRel: a thread that has ended has written all it will, and the kernel's word for
             // its end orders that before; two claimants are ordered by this exchange.
-            (number(word) == owner || !is_alive(number(word)))
+            is_free(number(word))
                 && block
                     .owner()
                     .0
