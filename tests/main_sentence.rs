@@ -252,7 +252,8 @@ impl Scene {
             let span = format!("span: \"{}\"", path.join(" > "));
             assert!(line.contains(&span), "{line}");
         }
-        assert!(frames.contains(&format!("\n{}(...)\n", self.waiter.0)), "{frames}");
+        assert!(frames.starts_with(&format!("{}(...)\n", self.waiter.0)), "{frames}");
+        assert!(!frames.contains("thread_start"), "{frames}");
     }
 }
 

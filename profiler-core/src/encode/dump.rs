@@ -32,7 +32,7 @@ pub(crate) fn write(
         labels(writer, state, sample)?;
         writeln!(writer, ":")?;
         if let Some(sample) = sample {
-            frames(writer, &sample.frames().collect::<Vec<_>>())?;
+            frames(writer, shown(&sample.frames().collect::<Vec<_>>()))?;
         }
     }
     Ok(())
@@ -108,6 +108,20 @@ fn word(text: &str) -> String {
     quoted
 }
 
+/// Leaves out, as std's own backtraces do, what std calls to start a thread; and what a thread calls to
+/// write a dump.
+fn shown<'a, 'b>(frames: &'b [Frame<'a>]) -> &'b [Frame<'a>] {
+    let position = |marker: &str| {
+        frames.iter().rposition(|frame| frame.function.is_some_and(|name| name.starts_with(marker)))
+    };
+    let begin = position("profiler_core::profiler::write_threads").map_or(0, |dump| dump + 1);
+    let end = position("std::sys::backtrace::__rust_begin_short_backtrace");
+    match &frames[begin..end.unwrap_or(frames.len()).max(begin)] {
+        [] => frames,
+        shown => shown,
+    }
+}
+
 fn frames(writer: &mut impl Write, frames: &[Frame<'_>]) -> io::Result<()> {
     let elided = frames.len().saturating_sub(2 * SHOWN);
     for (position, frame) in frames.iter().enumerate() {
@@ -141,6 +155,32 @@ mod tests {
             ("\u{1F600}\n", r#""\U0001f600\n""#),
         ] {
             assert_eq!(word(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_starts_a_thread_and_what_writes_the_dump_is_left_out() {
+        let stack = |names: &[&'static str]| -> Vec<Frame<'static>> {
+            let frame = |&name| Frame { address: 1, function: Some(name), file: "", line: 0 };
+            names.iter().map(frame).collect()
+        };
+        let start = "std::sys::backtrace::__rust_begin_short_backtrace";
+        let dump = "profiler_core::profiler::write_threads";
+        for (all, left) in [
+            (
+                &["read", "f", start, "std::panic::catch_unwind", "thread_start"][..],
+                &["read", "f"][..],
+            ),
+            (&["syscall", "profiler_core::live::stacks::ask", dump, "f", start, "main"], &["f"]),
+            (&["syscall", dump, "f"], &["f"]),
+            (&["of_c", "start_thread"], &["of_c", "start_thread"]),
+            (&[start, "main"], &[start, "main"]),
+            (&["syscall", dump, start, "main"], &["syscall", dump, start, "main"]),
+            (&[], &[]),
+        ] {
+            let names: Vec<_> =
+                shown(&stack(all)).iter().filter_map(|frame| frame.function).collect();
+            assert_eq!(names, left, "{all:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::stacks;
 use crate::buffer::record::{Header, Source, Waiting};
+use crate::buffer::row::Row;
 use crate::buffer::thread::{self, Thread};
 use crate::buffer::wait::Wait;
 use crate::clock;
@@ -70,7 +71,12 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
             let (key, wait) = match places.remove(&thread) {
                 Some(place) => {
                     let wait = place.wait;
-                    (place.key(&mut keys), wait)
+                    let lock = wait.and_then(|wait| wait.row).filter(is_of_lock);
+                    let key = match lock {
+                        Some(row) => keys.of_row(&row.header(), row),
+                        None => place.key(&mut keys),
+                    };
+                    (key, wait)
                 }
                 None => published(block, activity, &mut keys),
             };
@@ -78,6 +84,12 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
             State { thread, name, activity, key, wait }
         })
         .collect()
+}
+
+/// Whether a wait is for a lock: then its own stack says where, and what the lock calls to wait does not
+/// stand before it.
+fn is_of_lock(row: &Row) -> bool {
+    !matches!(row.header().waiting, Waiting::Named | Waiting::No)
 }
 
 /// Returns the number of living threads.
