@@ -11,10 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
-use profiler_core::{Capture, Config, Kind, Symbols, ThreadView, View, snapshot_with};
+use profiler_core::{
+    Capture, Config, Kind, Symbols, ThreadView, View, profiled, snapshot, snapshot_with,
+};
 use profiler_tests::cpu::{
     MILLISECOND, cumulative, fastest, finish_unnamed, for_cpu_time, is_whole, use_up,
 };
+use profiler_tests::keep;
 use profiler_tests::own_process::in_own_process;
 
 fn start() {
@@ -77,6 +80,31 @@ fn in_child(body: impl FnOnce() -> bool) {
     // SAFETY: waits for the child.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_eq!(status, 0, "killed by {}", libc::WTERMSIG(status));
+}
+
+#[profiled]
+#[inline(never)]
+fn spanned() {
+    use_up(300 * MILLISECOND);
+    keep!();
+}
+
+/// The profiler's own thread, which ticks and gives timers to threads that come later, is not copied by a fork.
+#[test]
+fn a_child_has_what_the_profilers_own_thread_does() {
+    let _turn = turn();
+    in_own_process("a_child_has_what_the_profilers_own_thread_does", || {
+        start();
+        in_child(|| {
+            let capture = fastest();
+            // Twice: times are known from a thread's first tick on.
+            thread::spawn(|| [spanned(), spanned()]).join().expect("no panic");
+            let profile = finish_unnamed(capture);
+            let sampled = profile.totals()[1] - cumulative(&profile, "[unsampled]");
+            let busy = snapshot(Kind::Spans).expect("everywhere").totals()[1];
+            sampled > 0 && busy > 0
+        });
+    });
 }
 
 /// The loader's lock is never free again in a child that is forked while a library is loaded.
@@ -197,7 +225,7 @@ fn a_process_that_becomes_another_program_while_it_is_sampled_lives() {
     let test = "a_process_that_becomes_another_program_while_it_is_sampled_lives";
     in_own_process(test, || {
         start();
-        let _capture = fastest();
+        let _captures = [fastest(), Capture::start_with(Kind::Wall, 1000).unwrap()];
         println!("running 1 test");
         use_up(50 * MILLISECOND);
         let arguments = [c"true".as_ptr(), ptr::null()];
@@ -230,27 +258,76 @@ fn signals_of_others_go_where_they_went_and_errno_stays() {
     });
 }
 
+/// Blocks or unblocks the signal of timers on the calling thread.
+fn block_timers(how: libc::c_int) {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: makes an empty set.
+    unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
+    // SAFETY: initialised above.
+    unsafe { libc::sigaddset(signals.as_mut_ptr(), libc::SIGPROF) };
+    // SAFETY: initialised above.
+    let done = unsafe { libc::pthread_sigmask(how, signals.as_ptr(), ptr::null_mut()) };
+    assert_eq!(done, 0);
+}
+
 #[test]
 fn a_signal_that_waits_until_the_capture_has_ended_kills_nobody() {
     in_own_process("a_signal_that_waits_until_the_capture_has_ended_kills_nobody", || {
         start();
         let capture = fastest();
-        let mut signals = MaybeUninit::uninit();
-        // SAFETY: makes an empty set.
-        unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
-        // SAFETY: initialised above.
-        unsafe { libc::sigaddset(signals.as_mut_ptr(), libc::SIGPROF) };
-        let block = |how| {
-            // SAFETY: initialised above.
-            let done = unsafe { libc::pthread_sigmask(how, signals.as_ptr(), ptr::null_mut()) };
-            assert_eq!(done, 0);
-        };
-        block(libc::SIG_BLOCK);
+        block_timers(libc::SIG_BLOCK);
         use_up(50 * MILLISECOND);
         // SAFETY: sends a signal that has a handler, and waits.
         unsafe { libc::raise(libc::SIGPROF) };
         drop(capture);
-        block(libc::SIG_UNBLOCK);
+        block_timers(libc::SIG_UNBLOCK);
+    });
+}
+
+#[test]
+fn time_of_threads_that_block_the_signal_is_unsampled() {
+    let _turn = turn();
+    let capture = fastest();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            block_timers(libc::SIG_BLOCK);
+            use_up(500 * MILLISECOND);
+            let profile = capture.finish();
+            let unsampled = cumulative(&profile, "[unsampled]") / MILLISECOND.cast_signed();
+            let comment = &profile.comments()[0];
+            // It is asked once in 100 ms of its time.
+            assert!((390..=600).contains(&unsampled), "{unsampled} of 500 ms; {comment}");
+            assert!(comment.ends_with("; 1 threads block the signal"), "{comment}");
+        });
+    });
+}
+
+/// Other profilers do so when they stop.
+#[test]
+fn a_handler_that_is_taken_away_is_noticed() {
+    let set = |handler: libc::sighandler_t| {
+        // SAFETY: the handler, if it is one, does what handlers may.
+        unsafe { libc::signal(libc::SIGPROF, handler) }
+    };
+    in_own_process("a_handler_that_is_taken_away_is_noticed", || {
+        start();
+        drop(fastest());
+        for nobody in [libc::SIG_DFL, libc::SIG_IGN] {
+            set(nobody);
+            let capture = fastest();
+            use_up(50 * MILLISECOND);
+            is_whole(&finish_unnamed(capture));
+        }
+        extern "C" fn theirs(_: libc::c_int) {}
+        let ours = set(theirs as extern "C" fn(_) as libc::sighandler_t);
+        for kind in [Kind::Profile, Kind::Wall] {
+            let error = Capture::start(kind).expect_err("it would see nothing").to_string();
+            assert!(error.ends_with("replaced the profiler's handler of SIGPROF"), "{error}");
+        }
+        let all = View::default().threads(ThreadView::All);
+        assert!(snapshot_with(Kind::Goroutine, all).is_ok(), "by what is published");
+        set(ours);
+        drop(fastest());
     });
 }
 

@@ -60,7 +60,8 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// The kind is no capture (see [`snapshot`](crate::snapshot)), or this platform cannot give it.
+    /// The kind is no capture (see [`snapshot`](crate::snapshot)), this platform cannot give it, the profiler is in a
+    /// library that was loaded by `dlopen`, or something else has taken SIGPROF since the last capture.
     pub fn start(kind: Kind) -> Result<Self, Unavailable> {
         Self::start_with(kind, Self::DEFAULT_RATE)
     }
@@ -82,9 +83,8 @@ impl Capture {
         if !profiler::is_started() {
             return Err(unavailable("the profiler is not started"));
         }
-        if !signal::hear() {
-            return Err(unavailable("threads can be sampled on Linux x86_64 and aarch64 only"));
-        }
+        signal::hear().map_err(unavailable)?;
+        profiler::see_to_tending();
         let rate = rate.clamp(1, Self::MAX_RATE);
         let began = (SystemTime::now(), Instant::now());
         let running = if kind == Kind::Wall {
@@ -151,11 +151,12 @@ fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
 fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
     let seconds = |nanoseconds: f64| format!("{:.3} s", nanoseconds / 1e9);
     format!(
-        "captured {} of CPU time; by the clocks the process used {}, threads with a timer {}; {} in [unsampled]; {lost} samples lost; {} threads without a timer",
+        "captured {} of CPU time; by the clocks the process used {}, threads with a timer {}; {} in [unsampled]; {lost} samples lost; {} threads without a timer; {} threads block the signal",
         seconds(captured as f64),
         seconds(truth.process as f64),
         seconds(truth.sampled as f64),
         seconds(unsampled as f64),
         truth.refused,
+        truth.deaf,
     )
 }

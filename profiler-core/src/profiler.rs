@@ -100,13 +100,22 @@ pub fn start(config: Config) -> Result<(), StartError> {
     if config.dump_on_sigquit {
         sys::on_quit();
     }
-    // Without this thread times are read from the system's clock and libraries loaded later are
-    // found when a profile is read: dearer, not wrong.
-    let _ = std::thread::Builder::new()
-        .name("profiler".to_owned())
-        .stack_size(stack::REFRESH_STACK)
-        .spawn(tend);
+    see_to_tending();
     Ok(())
+}
+
+/// Starts the profiler's own thread, unless this process has it: the child of a fork has not, and gets it when
+/// a profile is read there for the first time.
+pub(crate) fn see_to_tending() {
+    static TENDED: PerProcess<bool> = PerProcess::new(|| false);
+    if is_started() && !std::mem::replace(&mut *TENDED.lock(), true) {
+        // Without this thread times are read from the system's clock and libraries loaded later are
+        // found when a profile is read: dearer, not wrong.
+        let _ = std::thread::Builder::new()
+            .name("profiler".to_owned())
+            .stack_size(stack::REFRESH_STACK)
+            .spawn(tend);
+    }
 }
 
 /// The profiler's own thread: about a hundred short wake-ups a second, a part in 2,000 of a core.
@@ -236,6 +245,7 @@ pub fn snapshot(kind: Kind) -> Result<Profile, Unavailable> {
 /// This platform or build cannot give it.
 pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     available(kind)?;
+    see_to_tending();
     let period = match kind {
         Kind::Allocs | Kind::Heap => i64::try_from(rates().heap_bytes).unwrap_or(i64::MAX),
         _ => 1,
@@ -315,7 +325,7 @@ pub(crate) fn stack_depth() -> usize {
 
 /// Returns of how many frames threads are asked for their stacks; nothing to leave them alone.
 fn asked(threads: ThreadView) -> Option<usize> {
-    let asks = threads == ThreadView::All && signal::hear();
+    let asks = threads == ThreadView::All && signal::hear().is_ok();
     asks.then(stack_depth)
 }
 
@@ -333,6 +343,7 @@ const DUMP_CHUNK: usize = 100;
 ///
 /// What the writer returns.
 pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
+    see_to_tending();
     stack::refresh();
     let caller = sys::thread_id();
     let mut states = threads::states(asked(ThreadView::All));

@@ -32,6 +32,8 @@ pub(crate) mod question;
 #[path = "../../profiler-core/src/buffer/registry.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod registry;
+#[path = "../../profiler-core/src/buffer/rest.rs"]
+mod rest;
 #[path = "../../profiler-core/src/buffer/row.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod row;

@@ -15,6 +15,7 @@ pub(crate) mod primitive;
 pub(crate) mod question;
 pub(crate) mod record;
 pub(crate) mod registry;
+mod rest;
 pub(crate) mod row;
 mod slot;
 pub(crate) mod tally;

@@ -156,7 +156,8 @@ impl<A: 'static, const N: usize> Questions<A, N> {
         any
     }
 
-    /// Frees all places, in the child of a fork, where nobody asks and nobody answers.
+    /// Frees all places, in the child of a fork, where nobody asks and nobody answers. Those stay taken that
+    /// somebody was preparing, since the answer may be half written.
     ///
     /// # Signal safety
     ///
@@ -164,8 +165,10 @@ impl<A: 'static, const N: usize> Questions<A, N> {
     pub(crate) fn forked(&self) {
         for chunk in self.chunks() {
             for place in &chunk.words {
-                // Relaxed: the child has one thread.
-                place.store(0, Ordering::Relaxed);
+                // Relaxed, both: the child has one thread.
+                if place.load(Ordering::Relaxed) & ((1 << STATE_BITS) - 1) != CLAIMED {
+                    place.store(0, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::primitive::{AtomicPtr, AtomicU64, Ordering};
+use super::rest::Rest;
 use super::row::{BUCKETS, Bucket, Row, RowHead, RowKey};
 
 /// Each segment is so many times as large as the one before: few segments to look through.
@@ -85,7 +86,7 @@ pub(crate) struct Tally {
     /// Bytes held; the writer's, but read by others.
     bytes: AtomicU64,
     /// Unused memory of the last chunk; the writer's.
-    free: Cell<(*mut u8, usize)>,
+    free: Rest<u8>,
 }
 
 // SAFETY: the cells are touched by the writer alone, which `find` demands of its caller.
@@ -103,7 +104,7 @@ impl Tally {
             used: Cell::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            free: Cell::new((ptr::null_mut(), 0)),
+            free: Rest::new(),
         }
     }
 
@@ -239,7 +240,7 @@ impl Tally {
             left = self.memory.chunk;
             next = self.fetch(Layout::from_size_align(left, align_of::<RowHead>()).ok()?)?.as_ptr();
         }
-        self.free.set((next.wrapping_add(layout.size()), left - layout.size()));
+        self.free.set(next.wrapping_add(layout.size()), left - layout.size());
         NonNull::new(next)
     }
 

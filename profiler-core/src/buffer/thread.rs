@@ -150,8 +150,9 @@ pub(crate) fn join_in_signal() -> Option<&'static Thread> {
     if owner == 0 || JOINING.get() {
         return None;
     }
-    let thread =
-        THREADS.claim_now(owner, |number| number == owner || !sys::is_thread_alive(number))?;
+    let thread = THREADS.claim_now(owner, |number| {
+        number == NOBODY || number == owner || !sys::is_thread_alive(number)
+    })?;
     thread.reset(Stack::Unasked);
     CURRENT.set(Some(thread));
     Some(thread)

@@ -13,6 +13,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::{fmt, iter};
 
+use super::rest::Rest;
 use crate::callsite::CallSite;
 
 /// Entries of a node's cache of children; a power of two.
@@ -162,10 +163,10 @@ pub(crate) struct Tree {
     /// Nodes made; the owner's, but read by others.
     nodes: AtomicU64,
     /// Unused memory of the last chunk and how many nodes it takes; the owner's.
-    free: Cell<(*mut Node, usize)>,
+    free: Rest<Node>,
 }
 
-// SAFETY: the cell is touched by the owner alone.
+// SAFETY: the rest is touched by the owner alone.
 unsafe impl Sync for Tree {}
 // SAFETY: nodes are not bound to a thread.
 unsafe impl Send for Tree {}
@@ -173,7 +174,7 @@ unsafe impl Send for Tree {}
 impl Tree {
     /// Makes a tree of a root; nothing if the system has no memory.
     pub(crate) fn new() -> Option<Self> {
-        let free = Cell::new((ptr::null_mut(), 0));
+        let free = Rest::new();
         let root = allocate(&free, Node::new(None, None))?;
         Some(Self { root, nodes: AtomicU64::new(1), free })
     }
@@ -226,7 +227,7 @@ impl Tree {
     }
 }
 
-fn allocate(free: &Cell<(*mut Node, usize)>, node: Node) -> Option<&'static Node> {
+fn allocate(free: &Rest<Node>, node: Node) -> Option<&'static Node> {
     let (mut next, mut left) = free.get();
     if left == 0 {
         let layout = Layout::array::<Node>(CHUNK).ok()?;
@@ -235,7 +236,7 @@ fn allocate(free: &Cell<(*mut Node, usize)>, node: Node) -> Option<&'static Node
         left = CHUNK;
     }
     let mut place = NonNull::new(next)?;
-    free.set((next.wrapping_add(1), left - 1));
+    free.set(next.wrapping_add(1), left - 1);
     // SAFETY: within a chunk of this layout, unused so far.
     unsafe { place.write(node) };
     // SAFETY: just written, never freed, never borrowed mutably.

@@ -71,9 +71,12 @@ impl Thread {
     pub(crate) fn holder(&self) -> Option<Holder> {
         let (words, sequence) = self.wait.read()?;
         let monitor = words[2] as usize;
-        let mut memory = [0; 2 * size_of::<usize>()];
-        let read = monitor != 0 && sys::read_memory(monitor, &mut memory);
-        if !read || !self.wait.is_still(sequence) {
+        let [mut memory, mut again] = [[0; 2 * size_of::<usize>()]; 2];
+        let read = monitor != 0
+            && sys::read_memory(monitor, &mut memory)
+            && sys::read_memory(monitor, &mut again);
+        // Twice, since the kernel copies bytes, and a word may have changed meanwhile.
+        if !read || memory != again || !self.wait.is_still(sequence) {
             return None;
         }
         let (thread, site) = memory.split_at(size_of::<usize>());

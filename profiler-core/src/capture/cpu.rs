@@ -43,8 +43,14 @@ const MAX_NAMES: usize = 1024;
 /// 64 threads take turns, one that used 100 ms has missed 8 to 14 ms at a tick of 4 ms.
 const END: u64 = 20_000_000;
 
+/// After so many nanoseconds of its CPU time a thread is asked whether it blocks the signal: then it has no
+/// samples, however well its timer works.
+const ASK_AGAIN: u64 = 100_000_000;
+
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
+/// Whether a thread has started that could not see to its timer itself.
+static MISSED: AtomicBool = AtomicBool::new(false);
 static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::default);
 static CAPTURES: Numbers = Numbers::new();
 
@@ -55,7 +61,8 @@ struct Timers {
     /// The shortest of them; 0 if no capture runs.
     period: u64,
     threads: HashMap<u32, Sampled>,
-    /// CPU time of all threads while they had a timer, without the ends of those that are gone.
+    /// CPU time of all threads while they had a timer and heard its signal, without the ends of those that are
+    /// gone.
     sampled: u64,
     /// Threads that the system had refused a timer and that are gone.
     refused: u64,
@@ -71,6 +78,9 @@ struct Sampled {
     /// The thread's clock when it was first seen, and when it was read last.
     began: u64,
     seen: u64,
+    /// The clock when it was asked last whether it blocks the signal, and whether it did.
+    asked: u64,
+    is_deaf: bool,
     /// Nothing until the look after the one that found it: at its first moment a thread may have its
     /// creator's name, and to read a thousand would make the start of a capture last three times as long.
     name: Option<&'static &'static str>,
@@ -107,10 +117,12 @@ pub(crate) struct Running {
 pub(crate) struct Truth {
     /// What the process used.
     pub(crate) process: u64,
-    /// What threads used while they had a timer, without the ends of those that are gone.
+    /// What threads used while they had a timer and heard its signal, without the ends of those that are gone.
     pub(crate) sampled: u64,
     /// How many threads the system refused a timer.
     pub(crate) refused: u64,
+    /// How many threads block the signal now.
+    pub(crate) deaf: u64,
 }
 
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
@@ -135,6 +147,7 @@ impl Running {
             process: now.process.saturating_sub(self.before.process),
             sampled: now.sampled.saturating_sub(self.before.sampled),
             refused: now.refused.saturating_sub(self.before.refused),
+            deaf: now.deaf,
         }
     }
 }
@@ -153,17 +166,24 @@ pub(crate) fn look_for_threads() {
     if RUNNING.load(Ordering::Relaxed) {
         let mut timers = TIMERS.lock();
         timers.ask_for_time();
-        if timers.next_look.is_some_and(|next| Instant::now() >= next) {
+        // Relaxed: a flag.
+        let missed = MISSED.swap(false, Ordering::Relaxed);
+        if missed || timers.next_look.is_some_and(|next| Instant::now() >= next) {
             timers.look();
         }
     }
 }
 
-/// Gives the calling thread a timer if a capture runs; called at its start. Takes a lock.
+/// Gives the calling thread a timer if a capture runs; called at its start. Waits for nobody: whoever holds
+/// the lock looks for threads, perhaps a thousand.
 pub(crate) fn thread_starts() {
     // Relaxed: see `begin`.
     if RUNNING.load(Ordering::Relaxed) {
-        TIMERS.lock().add(sys::thread_id());
+        match TIMERS.get().try_lock() {
+            Ok(mut timers) => timers.add(sys::thread_id()),
+            // Relaxed: read within the next ten milliseconds.
+            Err(_) => MISSED.store(true, Ordering::Relaxed),
+        }
     }
 }
 
@@ -174,6 +194,7 @@ impl Timers {
             process: sampling::process_cpu(),
             sampled: self.sampled,
             refused: self.refused + refused,
+            deaf: self.threads.values().filter(|thread| thread.is_deaf).count() as u64,
         }
     }
 
@@ -238,7 +259,8 @@ impl Timers {
             // So that the first period ends after `first`, too.
             None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
         };
-        self.threads.insert(thread, Sampled { by, began, seen: began, name: None });
+        let sampled = Sampled { by, began, seen: began, asked: began, is_deaf: false, name: None };
+        self.threads.insert(thread, sampled);
     }
 
     /// Has threads without a timer record the time that they have used.
@@ -308,9 +330,21 @@ impl Timers {
             if let Some(now) = sampling::thread_cpu(thread)
                 && !sampled.is_refused()
             {
-                self.sampled += now.saturating_sub(sampled.seen);
                 // Not that of another thread with its number.
-                sampled.seen = now.max(sampled.seen);
+                let now = now.max(sampled.seen);
+                if now - sampled.asked > ASK_AGAIN {
+                    sampled.is_deaf = sys::blocks_timers(thread);
+                    if sampled.is_deaf {
+                        self.sampled -= sampled.seen - sampled.began.max(sampled.asked);
+                    }
+                    sampled.asked = now;
+                }
+                if sampled.is_deaf {
+                    sampled.began = now;
+                } else {
+                    self.sampled += now - sampled.seen;
+                }
+                sampled.seen = now;
             }
         }
     }

@@ -6,8 +6,12 @@ use crate::capture;
 use crate::sys::sampling::{self, Cause, Struck};
 use crate::sys::{self, Registers};
 
-/// Has threads hear our signals, for good; false if the system refuses.
-pub(crate) fn hear() -> bool {
+/// Has threads hear our signals, for good.
+///
+/// # Errors
+///
+/// A sentence that says why they cannot.
+pub(crate) fn hear() -> Result<(), &'static str> {
     sampling::on_signal(struck)
 }
 

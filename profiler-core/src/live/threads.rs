@@ -62,7 +62,10 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         .collect();
     let all = threads.iter().map(|(thread, _)| *thread);
     let mut places = asked.map(|depth| stacks::ask(all, depth)).unwrap_or_default();
-    let blocks: FxHashMap<_, _> = thread::all().map(|block| (block.owner_id(), block)).collect();
+    // A number may come round again while the block of a thread that is gone still has it.
+    let mut all: Vec<_> = thread::all().collect();
+    all.sort_unstable_by_key(|block| block.number());
+    let blocks: FxHashMap<_, _> = all.into_iter().map(|block| (block.owner_id(), block)).collect();
     let mut keys = Keys::default();
     threads
         .into_iter()

@@ -188,6 +188,8 @@ pub(crate) unsafe fn call_on<R>(top: *mut u128, body: impl FnOnce() -> R) -> R {
             run = in(reg) run,
             inout("x20") top => _,
             in("x0") &raw mut job,
+            // Written before `run` is read, so not the same; what `clobber_abi` lists may be.
+            out("x9") _,
             clobber_abi("C"),
         );
     }

@@ -46,6 +46,13 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
     const PAGE: usize = 4096;
     /// As many as are looked at in one system call.
     const MOST_PAGES: usize = 64;
+    let _errno = KeepErrno::new();
+    // SAFETY: getpid takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    // The main thread's block is not on its stack, but may adjoin some coroutine's.
+    if super::thread_id() == process.cast_unsigned() {
+        return None;
+    }
     // SAFETY: pthread_self takes nothing and cannot fail.
     let high = unsafe { libc::pthread_self() } as usize;
     let low = sp & !(PAGE - 1);
@@ -59,9 +66,6 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
         iov_base: std::ptr::without_provenance_mut::<c_void>(low.wrapping_add(page * PAGE)),
         iov_len: 1,
     });
-    let _errno = KeepErrno::new();
-    // SAFETY: getpid takes nothing and cannot fail.
-    let process = unsafe { libc::getpid() };
     // SAFETY: the local vector is one live exclusive slice, of the remote ones there are more than
     // `pages`, which the kernel checks.
     let read = unsafe {

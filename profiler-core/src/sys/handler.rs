@@ -36,6 +36,16 @@ impl Before {
         (asked == 0).then(|| Self(unsafe { before.assume_init() }))
     }
 
+    /// Returns whether the signal was for that handler.
+    pub(super) fn is_for(&self, handler: Handler) -> bool {
+        self.0.sa_sigaction == handler as usize
+    }
+
+    /// Returns whether there was no handler: the signal did what the kernel does by default, or nothing.
+    pub(super) fn is_for_nobody(&self) -> bool {
+        self.is_default() || self.0.sa_sigaction == libc::SIG_IGN
+    }
+
     /// Returns whether the signal was for nobody, and so does what the kernel does by default.
     pub(super) fn is_default(&self) -> bool {
         self.0.sa_sigaction == libc::SIG_DFL

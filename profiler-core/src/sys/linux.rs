@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::arch;
 pub(super) use super::bounds::{stack_bounds, stack_from};
 pub(super) use super::quit::{is_quitting, on_quit, quit};
-pub(super) use super::threads::{is_deaf, thread_activity, threads};
+pub(super) use super::threads::{blocks_timers, is_deaf, thread_activity, threads};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.

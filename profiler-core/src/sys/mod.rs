@@ -29,6 +29,8 @@ mod quit;
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
 #[cfg(profiler_native)]
+mod thread_locals;
+#[cfg(profiler_native)]
 mod threads;
 
 #[cfg(all(test, profiler_native, target_arch = "x86_64"))]
@@ -127,6 +129,12 @@ pub(crate) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
 /// reaches it. Reads a file, and allocates; not for signal handlers.
 pub(crate) fn is_deaf(thread: u32) -> bool {
     platform::is_deaf(thread)
+}
+
+/// Returns whether a thread of this process blocks the signal of timers. Reads a file, and allocates; not
+/// for signal handlers.
+pub(crate) fn blocks_timers(thread: u32) -> bool {
+    platform::blocks_timers(thread)
 }
 
 /// Returns the bounds of the calling thread's stack, the main thread's too.

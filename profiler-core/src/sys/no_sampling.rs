@@ -17,8 +17,8 @@ pub(crate) enum Cause {
     Lost,
 }
 
-pub(crate) const fn on_signal(_: fn(Struck) -> bool) -> bool {
-    false
+pub(crate) const fn on_signal(_: fn(Struck) -> bool) -> Result<(), &'static str> {
+    Err("threads can be sampled on Linux x86_64 and aarch64 only")
 }
 
 pub(crate) const fn forked() {}

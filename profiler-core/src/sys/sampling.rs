@@ -12,6 +12,7 @@ use super::arch::{self, Registers};
 use super::handler::{self, Before};
 use super::handler_stacks;
 use super::platform::KeepErrno;
+use super::thread_locals;
 
 /// What a signal has struck.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +44,6 @@ const TAG: usize = 0x7072 << 48;
 const PERIOD: usize = (1 << 48) - 1;
 /// Marks the signals of [`interrupt`].
 const QUESTION: usize = 0x7173 << 48;
-/// The code of a signal that one thread queues for another.
-const SI_QUEUE: c_int = -1;
-
 /// The part of the kernel's `siginfo_t` that is filled in for timers and for queued signals.
 #[repr(C)]
 struct Info {
@@ -77,21 +75,39 @@ struct Installed {
 }
 
 /// Has `call` run on a thread whenever one of its timers expires or it is asked something. It stays so
-/// for good: a signal that is still under way would end the process otherwise. Returns false if the
-/// system refuses.
+/// for good: a signal that is still under way would end the process otherwise.
+///
+/// # Errors
+///
+/// A sentence that says why no signal may be sent: the system refuses, somebody else has put a handler in the place of
+/// ours since the last call, or a handler would not find its thread.
 ///
 /// `call` may do what a signal handler may; `errno` is kept, all signals are masked, and it runs on a
 /// stack of its own. Signals of others, among them those for which it returns
 /// false, go to the handler from before.
-pub(crate) fn on_signal(call: fn(Struck) -> bool) -> bool {
-    static DONE: OnceLock<bool> = OnceLock::new();
+pub(crate) fn on_signal(call: fn(Struck) -> bool) -> Result<(), &'static str> {
+    const REFUSED: &str = "the system refuses a handler of SIGPROF";
+    static DONE: OnceLock<Result<(), &'static str>> = OnceLock::new();
     // Whoever comes meanwhile waits: no timer must expire before the handler is there.
-    *DONE.get_or_init(|| {
+    (*DONE.get_or_init(|| {
+        if !thread_locals::are_at_hand() {
+            return Err("a library that was loaded by dlopen cannot sample threads");
+        }
         handler_stacks::make();
-        Before::of(libc::SIGPROF)
-            .is_some_and(|before| HANDLER.set(Installed { call, before }).is_ok())
-            && handler::install(libc::SIGPROF, handle)
-    })
+        let before = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
+        HANDLER.set(Installed { call, before }).map_err(|_| REFUSED)?;
+        handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED)
+    }))?;
+    let now = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
+    if now.is_for(handle) {
+        return Ok(());
+    }
+    // The next signal would end the process, or tell nothing.
+    if now.is_for_nobody() {
+        return handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED);
+    }
+    // Whether it hands on what is ours cannot be known, and it may be called by ours already.
+    Err("something else in the program has replaced the profiler's handler of SIGPROF")
 }
 
 /// Begins anew in the child of a fork, where none of the handlers runs that ran on other threads.
@@ -113,7 +129,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             period: (value & PERIOD) as u64,
             expiries: u64::try_from(count).unwrap_or(0) + 1,
         }),
-        SI_QUEUE if value == QUESTION => Some(Cause::Question),
+        libc::SI_TIMER if value == QUESTION => Some(Cause::Question),
         libc::SI_USER if sender == 0 => Some(Cause::Lost),
         _ => None,
     };
@@ -132,6 +148,9 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 /// Interrupts a thread of this process: its handler finds [`Cause::Question`]. Returns false if the thread
 /// is gone. A signal that comes while another one is pending is dropped, and so may have to be sent again.
 ///
+/// It says of itself that it is a timer's: those the kernel forgets when the process becomes another program,
+/// which any other signal would end.
+///
 /// # Signal safety
 ///
 /// System calls only; `errno` is kept.
@@ -143,7 +162,7 @@ pub(crate) fn interrupt(thread: u32) -> bool {
     info.info = ManuallyDrop::new(Info {
         signal: libc::SIGPROF,
         errno: 0,
-        code: SI_QUEUE,
+        code: libc::SI_TIMER,
         #[cfg(target_pointer_width = "64")]
         padding: 0,
         sender: process,
@@ -251,9 +270,40 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
     use std::sync::mpsc;
 
     use super::*;
+
+    /// One that is queued as most are would end the new program, or wait for it to unblock the signal.
+    #[test]
+    fn a_signal_under_way_does_not_reach_a_program_that_is_executed() {
+        let pending = |send: fn()| {
+            let mut program = std::process::Command::new("cat");
+            program.arg("/proc/self/status");
+            let before = move || {
+                let mut all = MaybeUninit::uninit();
+                // SAFETY: the set is written.
+                unsafe { libc::sigfillset(all.as_mut_ptr()) };
+                // SAFETY: written above; the old mask is not asked for.
+                unsafe { libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut()) };
+                send();
+                Ok(())
+            };
+            // SAFETY: system calls only.
+            let output = unsafe { program.pre_exec(before) }.output().unwrap();
+            let status = String::from_utf8(output.stdout).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+            u64::from_str_radix(line.expect(&status).trim(), 16).unwrap()
+        };
+        assert_eq!(pending(|| assert!(interrupt(crate::sys::thread_id()))), 0);
+        // Positive control.
+        let raise = || {
+            // SAFETY: the signal is blocked.
+            unsafe { libc::raise(libc::SIGPROF) };
+        };
+        assert_eq!(pending(raise), 1 << (libc::SIGPROF - 1));
+    }
 
     #[test]
     fn a_timer_knows_whether_its_thread_lives() {

@@ -60,14 +60,26 @@ fn waiting(call: &str) -> Option<Activity> {
 }
 
 pub(super) fn is_deaf(thread: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")) else {
-        return true;
-    };
-    let field =
-        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim);
-    let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap_or(0);
-    let is_blocked = blocked >> (libc::SIGPROF - 1) & 1 != 0;
-    is_blocked || field("State:").starts_with(['D', 'T', 't', 'X', 'Z'])
+    status(thread).is_none_or(|status| {
+        blocks_signal(&status) || field(&status, "State:").starts_with(['D', 'T', 't', 'X', 'Z'])
+    })
+}
+
+pub(super) fn blocks_timers(thread: u32) -> bool {
+    status(thread).is_some_and(|status| blocks_signal(&status))
+}
+
+fn status(thread: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).ok()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim)
+}
+
+fn blocks_signal(status: &str) -> bool {
+    let blocked = u64::from_str_radix(field(status, "SigBlk:"), 16).unwrap_or(0);
+    blocked >> (libc::SIGPROF - 1) & 1 != 0
 }
 
 #[cfg(test)]

@@ -51,6 +51,10 @@ pub(super) const fn is_deaf(_: u32) -> bool {
     true
 }
 
+pub(super) const fn blocks_timers(_: u32) -> bool {
+    true
+}
+
 pub(super) const fn stack_bounds() -> Option<StackBounds> {
     None
 }
