@@ -5,7 +5,7 @@
 use profiler_core::{Capture, Config, Kind, ThreadView, View, snapshot_with};
 
 /// Returns 0 if captures are refused with the reason, and what interrupts nobody works; else where not.
-// SAFETY: no other function has that name.
+// No other function has that name.
 #[unsafe(no_mangle)]
 pub extern "C" fn profiles_what_it_can() -> u32 {
     if profiler_core::start(Config::default()).is_err() {

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::go::{self, Started};
+use crate::pprof::Profile;
 
 /// Reports then hold the numbers of the profile: times are in nanoseconds already, and of a count
 /// or a size only the unit shown is wrong.
@@ -57,6 +58,24 @@ impl Top {
     #[must_use]
     pub fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// Asserts that each function is shown with what it has in a column of the profile, and no other one.
+    ///
+    /// # Panics
+    ///
+    /// It is not so.
+    #[track_caller]
+    pub fn shows(&self, profile: &Profile, column: usize) {
+        let names = profile.samples.iter().flat_map(|sample| &sample.names);
+        let values = |name: &str| (profile.flat(name)[column], profile.cumulative(name)[column]);
+        let expected: BTreeMap<&str, _> = names.map(|name| (name.as_str(), values(name))).collect();
+        for row in &self.rows {
+            assert_eq!(expected.get(&*row.name), Some(&(row.flat, row.cum)), "{}", row.name);
+        }
+        for (name, (_, cum)) in expected {
+            assert!(cum == 0 || self.row(name).is_some(), "{name} is not shown");
+        }
     }
 }
 
