@@ -1,7 +1,10 @@
 //! The CPU profile against the clocks: nothing is lost, and each function gets its share.
 
+#![allow(unsafe_code, reason = "a thread names itself by a system call")]
+
 use std::hint::black_box;
 use std::sync::Once;
+use std::time::Duration;
 
 use profiler_core::{Capture, Config, Kind, LabelView, default_view, thread, with_labels};
 use profiler_tests::cpu::{MILLISECOND, cumulative, is_whole, sum, use_up};
@@ -66,11 +69,22 @@ fn samples_say_on_which_thread_they_were_taken() {
     let capture = Capture::start_with(Kind::Profile, 1000).expect("Linux has timers");
     let builder = std::thread::Builder::new().name("grinder".to_owned());
     let grinder = builder.spawn(|| use_up(2000 * MILLISECOND)).expect("the system has threads");
-    grinder.join().expect("no panic");
+    // Seen, and seen again, before it has its name.
+    let late = std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(700));
+        // SAFETY: a text ended by zero, which the kernel copies.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"late".as_ptr()) };
+        use_up(2000 * MILLISECOND);
+    });
+    for thread in [grinder, late] {
+        thread.join().expect("no panic");
+    }
     let labels = LabelView::NONE.with("thread").expect("there is such a label");
     let profile = capture.finish_with(default_view().labels(labels));
-    let of_grinder = sum(&profile, |sample| sample.label("thread") == Some("grinder"));
-    // The profiler knows the name when it has looked for threads twice, each time a hundred times as long after
-    // the time before as looking takes: some tenths of a second without optimisation.
-    assert!((200..=2010).contains(&(of_grinder / 1_000_000)), "{of_grinder}");
+    for name in ["grinder", "late"] {
+        let of_thread = sum(&profile, |sample| sample.label("thread") == Some(name));
+        // The profiler knows the name when it has looked for threads twice, each time a hundred times as long
+        // after the time before as looking takes: some tenths of a second without optimisation.
+        assert!((200..=2010).contains(&(of_thread / 1_000_000)), "{name}: {of_thread}");
+    }
 }

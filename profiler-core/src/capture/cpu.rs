@@ -47,6 +47,10 @@ const END: u64 = 20_000_000;
 /// samples, however well its timer works.
 const ASK_AGAIN: u64 = 100_000_000;
 
+/// A thread that has used so many nanoseconds of CPU time has given itself a name, if it will; before it has
+/// its creator's.
+const SETTLED: u64 = 1_000_000;
+
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 /// Whether a thread has started that could not see to its timer itself.
@@ -81,9 +85,11 @@ struct Sampled {
     /// The clock when it was asked last whether it blocks the signal, and whether it did.
     asked: u64,
     is_deaf: bool,
-    /// Nothing until the look after the one that found it: at its first moment a thread may have its
-    /// creator's name, and to read a thousand would make the start of a capture last three times as long.
+    /// Nothing until the look after the one that found it: to read a thousand would make the start of a capture
+    /// last three times as long.
     name: Option<&'static &'static str>,
+    /// The thread's clock when its name was read.
+    named: u64,
 }
 
 /// What interrupts a thread for its samples.
@@ -102,6 +108,11 @@ impl Sampled {
     /// Returns whether the system has refused it a timer.
     const fn is_refused(&self) -> bool {
         matches!(self.by, By::Asking { .. })
+    }
+
+    /// Returns whether its name has to be read, once more perhaps.
+    const fn may_have_another_name(&self) -> bool {
+        self.name.is_none() || (self.named < SETTLED && self.named < self.seen)
     }
 }
 
@@ -259,7 +270,8 @@ impl Timers {
             // So that the first period ends after `first`, too.
             None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
         };
-        let sampled = Sampled { by, began, seen: began, asked: began, is_deaf: false, name: None };
+        let sampled =
+            Sampled { by, began, seen: began, asked: began, is_deaf: false, name: None, named: 0 };
         self.threads.insert(thread, sampled);
     }
 
@@ -308,12 +320,13 @@ impl Timers {
         let unnamed: Vec<u32> = self
             .threads
             .iter()
-            .filter_map(|(thread, sampled)| sampled.name.is_none().then_some(*thread))
+            .filter_map(|(thread, sampled)| sampled.may_have_another_name().then_some(*thread))
             .collect();
         for thread in unnamed {
             let name = self.name(thread);
             if let Some(sampled) = self.threads.get_mut(&thread) {
                 sampled.name = name;
+                sampled.named = sampled.seen;
             }
         }
         for block in thread::all() {
