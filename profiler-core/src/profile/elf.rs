@@ -31,8 +31,9 @@ pub(crate) struct SymbolTable<R> {
     names: Section,
 }
 
+/// A function, as a symbol table tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Symbol {
+pub(crate) struct Symbol {
     address: u64,
     /// Among names of one address a global one is preferred.
     local: bool,
@@ -165,14 +166,16 @@ impl<R: Read + Seek> SymbolTable<R> {
     /// Returns the name of the function that holds an address of the file's own numbering, and how
     /// far behind its start the address lies.
     pub(crate) fn find(&mut self, address: u64) -> Option<(String, u64)> {
+        let symbol = self.symbol(address)?;
+        Some((self.name(symbol)?, symbol.offset(address)))
+    }
+
+    /// Returns the function that holds an address.
+    pub(crate) fn symbol(&self, address: u64) -> Option<Symbol> {
         let behind = self.symbols.partition_point(|symbol| symbol.address <= address);
         let symbol = *self.symbols[..behind].last()?;
-        let offset = address - symbol.address;
         // Hand-written assembly may have no size: then it reaches to the next function.
-        if symbol.size != 0 && offset >= u64::from(symbol.size) {
-            return None;
-        }
-        Some((self.name(symbol.name)?, offset))
+        (symbol.size == 0 || symbol.offset(address) < u64::from(symbol.size)).then_some(symbol)
     }
 
     /// Returns how many functions it has.
@@ -181,8 +184,9 @@ impl<R: Read + Seek> SymbolTable<R> {
         self.symbols.len()
     }
 
-    fn name(&mut self, at: u32) -> Option<String> {
-        let at = u64::from(at);
+    /// Reads the name of a function.
+    pub(crate) fn name(&mut self, symbol: Symbol) -> Option<String> {
+        let at = u64::from(symbol.name);
         let left = self.names.size.checked_sub(at)?;
         let mut size = 128;
         loop {
@@ -200,6 +204,11 @@ impl<R: Read + Seek> SymbolTable<R> {
 }
 
 impl Symbol {
+    /// Returns how far behind its start an address lies.
+    pub(crate) const fn offset(&self, address: u64) -> u64 {
+        address.saturating_sub(self.address)
+    }
+
     /// Reads one entry, if it is a function that is defined here.
     fn parse(entry: &[u8]) -> Option<Self> {
         let (info, section) = (entry[4], u16_at(entry, 6));

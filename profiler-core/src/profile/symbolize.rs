@@ -12,7 +12,7 @@ use super::elf::{SymbolTable, address_at};
 use super::function::Resolved;
 use super::mapping::{Mapping, Mappings};
 use super::module::Module;
-use super::source::Source;
+use super::source;
 use crate::view::Symbols;
 
 /// What is known about the files in memory, and the names found before.
@@ -96,9 +96,11 @@ impl Resolver {
         }
         misses.sort_unstable_by_key(|miss| (miss.module, miss.address));
         for misses in misses.chunk_by(|a, b| a.module == b.module) {
-            let mut source = Source::open(&self.modules[misses[0].module as usize], symbols);
-            for miss in misses {
-                let resolved = Arc::new(source.resolve(miss.address, &mut self.cache));
+            let module = &self.modules[misses[0].module as usize];
+            let addresses: Vec<u64> = misses.iter().map(|miss| miss.address).collect();
+            let resolved = source::resolve(module, symbols, &addresses, &mut self.cache);
+            for (miss, resolved) in misses.iter().zip(resolved) {
+                let resolved = Arc::new(resolved);
                 let key = CacheKey::new(miss.module, miss.address, symbols);
                 self.cache.insert(key, Arc::clone(&resolved));
                 found[miss.position].resolved = resolved;
@@ -270,8 +272,8 @@ mod tests {
         assert!(text.path.is_none());
         let mut module = Module::open(&mapping(|mapping| mapping.program));
         module.path = Some("/proc/self/maps".into());
-        let mut source = Source::open(&module, Symbols::Dwarf);
-        assert_eq!(source.resolve(1, &mut Cache::new(0)), Resolved::default());
+        let resolved = source::resolve(&module, Symbols::Dwarf, &[1], &mut Cache::new(0));
+        assert_eq!(resolved, [Resolved::default()]);
     }
 
     #[test]
