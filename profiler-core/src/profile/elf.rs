@@ -5,6 +5,7 @@
 //! it is held, and a file that is cut short while we read it is an error, not a signal. Every
 //! length is checked against the size of the file, so a damaged one cannot make us allocate.
 
+use std::cmp::Reverse;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// A part of the file that is loaded into memory.
@@ -35,8 +36,10 @@ pub(crate) struct SymbolTable<R> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Symbol {
     address: u64,
-    /// Among names of one address a global one is preferred.
-    local: bool,
+    /// Among names of one address the one is preferred that has a size and that more may use, then the
+    /// last: libc calls the same function `__pthread_getspecific` first and `pthread_getspecific` then.
+    rank: u8,
+    number: Reverse<u32>,
     name: u32,
     size: u32,
 }
@@ -54,6 +57,7 @@ const NOTE: u32 = 4;
 const SYMBOLS: u32 = 2;
 const DYNAMIC_SYMBOLS: u32 = 11;
 const SYMBOL_SIZE: u64 = 24;
+const _: () = assert!(size_of::<Symbol>() == 24);
 /// More than any symbol has (names of nested generics reach some kilobytes).
 const LONGEST_NAME: u64 = 1 << 16;
 
@@ -114,7 +118,9 @@ impl<R: Read + Seek> Elf<R> {
         let mut at = 0;
         while at < table.size {
             let bytes = self.read(table.offset.saturating_add(at), piece.min(table.size - at))?;
-            symbols.extend(bytes.chunks_exact(24).filter_map(Symbol::parse));
+            let numbers = u32::try_from(at / SYMBOL_SIZE).unwrap_or(u32::MAX)..;
+            let entries = bytes.chunks_exact(24).zip(numbers);
+            symbols.extend(entries.filter_map(|(entry, number)| Symbol::parse(entry, number)));
             at += piece;
         }
         symbols.sort_unstable();
@@ -210,14 +216,18 @@ impl Symbol {
     }
 
     /// Reads one entry, if it is a function that is defined here.
-    fn parse(entry: &[u8]) -> Option<Self> {
-        let (info, section) = (entry[4], u16_at(entry, 6));
-        let function = matches!(info & 15, 2 | 10);
+    fn parse(entry: &[u8], number: u32) -> Option<Self> {
+        let (info, other, section) = (entry[4], entry[5], u16_at(entry, 6));
+        let (function, local, hidden) =
+            (matches!(info & 15, 2 | 10), info >> 4 == 0, other & 3 == 2);
+        let size = u32::try_from(u64_at(entry, 16)).unwrap_or(u32::MAX);
+        let scope = if local { 2 } else { u8::from(hidden) };
         (function && section != 0).then(|| Self {
             address: u64_at(entry, 8),
-            local: info >> 4 == 0,
+            rank: scope + if size == 0 { 4 } else { 0 },
+            number: Reverse(number),
             name: u32_at(entry, 0),
-            size: u32::try_from(u64_at(entry, 16)).unwrap_or(u32::MAX),
+            size,
         })
     }
 }

@@ -4,12 +4,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 use super::{Frame, read};
+use crate::profile::elf::Elf;
 
 /// A frame that owns what it says.
 type Told = (Option<String>, String, u32);
@@ -60,10 +62,14 @@ fn addresses(program: &Path, count: u64) -> Vec<u64> {
 }
 
 /// `PROFILER_SYMBOLS_OF` names another program to compare.
+fn program() -> PathBuf {
+    let other = std::env::var_os("PROFILER_SYMBOLS_OF").map(PathBuf::from);
+    other.unwrap_or_else(|| std::env::current_exe().expect("a path"))
+}
+
 #[test]
 fn the_same_is_found_as_by_addr2line() {
-    let other = std::env::var_os("PROFILER_SYMBOLS_OF").map(PathBuf::from);
-    let program = other.unwrap_or_else(|| std::env::current_exe().expect("a path"));
+    let program = program();
     let addresses = addresses(&program, 3_000);
     let mut found = BTreeMap::new();
     read(&program, &addresses, &mut |position, frames| {
@@ -81,4 +87,26 @@ fn the_same_is_found_as_by_addr2line() {
     let all = addresses.len();
     println!("{all} addresses, {} answered, {inlined} with inlined calls", found.len());
     assert!(found.len() > all / 2 && inlined > all / 50);
+}
+
+/// Symbols stand in for names that are not whole, and for debug information that is not there.
+#[test]
+fn symbols_are_those_of_addr2line() {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
+    let libc = maps.lines().filter_map(|line| line.split_whitespace().last());
+    let libc = libc.filter(|path| path.ends_with("/libc.so.6")).take(1).map(PathBuf::from);
+    for file in libc.chain([program()]) {
+        let loader = addr2line::Loader::new(&file).expect("a program");
+        let opened = File::open(&file).expect("a program");
+        let mut table = Elf::new(opened).and_then(Elf::symbols).expect("symbols");
+        for address in addresses(&file, 3_000) {
+            let expected = loader.find_symbol_info(address);
+            let expected =
+                expected.map(|symbol| (symbol.name().to_owned(), address - symbol.address()));
+            let found = table.find(address);
+            // Functions that choose another one are none to `addr2line`.
+            let differs = found != expected && expected.is_some();
+            assert!(!differs, "{file:?} {address:#x}: {found:?} but {expected:?}");
+        }
+    }
 }
