@@ -61,10 +61,10 @@ type Answer<'f> = dyn FnMut(usize, &[Frame<'_>]) + 'f;
 /// `answer` is called at most once for each, in any order, and never without a frame.
 pub(crate) fn read(path: &Path, addresses: &[u64], answer: &mut Answer<'_>) {
     let Some(file) = Mapped::open(path) else { return };
-    let Some(sections) = Sections::of_program(&file) else { return };
-    let package_file = Mapped::open(&package_of(path));
-    let package_sections = package_file.as_ref().and_then(Sections::of_package);
-    let package = package_sections.as_ref().and_then(|sections| sections.package().ok());
+    let Some(sections) = Sections::of_program(file.bytes()) else { return };
+    let packed = Mapped::open(&package_of(path));
+    let packed = packed.as_ref().and_then(|file| Sections::of_package(file.bytes()));
+    let package = packed.as_ref().and_then(|sections| sections.package().ok());
     let dwarf = sections.dwarf();
     read_units(&dwarf, package.as_ref(), addresses, answer);
 }

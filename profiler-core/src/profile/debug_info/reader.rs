@@ -149,7 +149,7 @@ impl<'r, 'd> Reader<'r, 'd> {
             return self.tell_split(main, UnitRef::new(&dwarf, &unit), answer);
         }
         let file = main.split_path(self.dwarf).and_then(|path| Mapped::open(&path));
-        let sections = file.as_ref().and_then(Sections::of_unit);
+        let sections = file.as_ref().and_then(|file| Sections::of_unit(file.bytes()));
         if let Some(sections) = &sections {
             let mut dwarf = sections.dwarf();
             dwarf.make_dwo(self.dwarf);

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use gimli::{DwarfPackageSections, DwarfSections, LittleEndian, SectionId};
@@ -38,7 +37,7 @@ pub(super) struct Mapped(Mmap);
 
 impl Mapped {
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let file = File::open(path).ok()?;
+        let file = std::fs::File::open(path).ok()?;
         // SAFETY: the file is a program or a library in use, which the kernel lets nobody write, or one
         // that was made beside it; nothing that is read of it is believed. Who cuts it short while we
         // read stops the process by SIGBUS, as he does when he cuts short what is mapped to run.
@@ -46,10 +45,12 @@ impl Mapped {
         map.ok().map(Self)
     }
 
-    fn parse(&self) -> Option<ElfFile64<'_, object::LittleEndian>> {
-        ElfFile64::parse(&*self.0).ok()
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
+
+type File<'m> = ElfFile64<'m, object::LittleEndian>;
 
 /// The sections of a file, decompressed where they have to be.
 #[derive(Debug)]
@@ -57,14 +58,14 @@ pub(super) struct Sections<T>(T);
 
 impl<'m> Sections<DwarfSections<Cow<'m, [u8]>>> {
     /// Finds the sections of a program or a library.
-    pub(super) fn of_program(file: &'m Mapped) -> Option<Self> {
-        let file = file.parse()?;
+    pub(super) fn of_program(file: &'m [u8]) -> Option<Self> {
+        let file = File::parse(file).ok()?;
         DwarfSections::load(|id| section(&file, id, Some(id.name()))).ok().map(Self)
     }
 
     /// Finds those of a `.dwo` file.
-    pub(super) fn of_unit(file: &'m Mapped) -> Option<Self> {
-        let file = file.parse()?;
+    pub(super) fn of_unit(file: &'m [u8]) -> Option<Self> {
+        let file = File::parse(file).ok()?;
         DwarfSections::load(|id| section(&file, id, id.dwo_name())).ok().map(Self)
     }
 
@@ -75,8 +76,8 @@ impl<'m> Sections<DwarfSections<Cow<'m, [u8]>>> {
 
 impl<'m> Sections<DwarfPackageSections<Cow<'m, [u8]>>> {
     /// Finds those of a `.dwp` file.
-    pub(super) fn of_package(file: &'m Mapped) -> Option<Self> {
-        let file = file.parse()?;
+    pub(super) fn of_package(file: &'m [u8]) -> Option<Self> {
+        let file = File::parse(file).ok()?;
         DwarfPackageSections::load(|id| section(&file, id, id.dwo_name())).ok().map(Self)
     }
 
@@ -90,11 +91,7 @@ fn slice(bytes: &[u8]) -> Slice<'_> {
 }
 
 /// Returns what a section holds: nothing if there is none.
-fn section<'m>(
-    file: &ElfFile64<'m, object::LittleEndian>,
-    id: SectionId,
-    name: Option<&str>,
-) -> Result<Cow<'m, [u8]>> {
+fn section<'m>(file: &File<'m>, id: SectionId, name: Option<&str>) -> Result<Cow<'m, [u8]>> {
     let found = name.filter(|_| NEEDED.contains(&id)).and_then(|name| file.section_by_name(name));
     let Some(section) = found else { return Ok(Cow::Borrowed(&[])) };
     let compressed = section.compressed_data().map_err(|_| gimli::Error::Io)?;

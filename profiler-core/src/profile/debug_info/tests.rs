@@ -6,11 +6,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use gimli::{DwarfSections, SectionId};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use proptest::prelude::*;
 
-use super::{Frame, read};
+use super::sections::Sections;
+use super::{Dwarf, Frame, Slice, next_unit, read, read_units};
 use crate::profile::elf::Elf;
 
 /// A frame that owns what it says.
@@ -108,5 +112,136 @@ fn symbols_are_those_of_addr2line() {
             let differs = found != expected && expected.is_some();
             assert!(!differs, "{file:?} {address:#x}: {found:?} but {expected:?}");
         }
+    }
+}
+
+/// The first units of this program: sections small enough to be damaged, and addresses that they answer for.
+struct Example {
+    sections: Vec<(SectionId, Cow<'static, [u8]>)>,
+    addresses: Vec<u64>,
+}
+
+static EXAMPLE: LazyLock<Example> = LazyLock::new(|| {
+    let program = std::env::current_exe().expect("a path");
+    let bytes = std::fs::read(&program).expect("a program").leak();
+    let file = ElfFile64::<object::LittleEndian>::parse(&*bytes).expect("a program");
+    let mut sections = Vec::new();
+    for id in DAMAGED.into_iter().chain([SectionId::DebugStr, SectionId::DebugLineStr]) {
+        let Some(section) = file.section_by_name(id.name()) else { continue };
+        let all = section.data().expect("what is not compressed");
+        let most = if DAMAGED.contains(&id) { 1 << 18 } else { usize::MAX };
+        sections.push((id, Cow::Borrowed(&all[..all.len().min(most)])));
+    }
+    let mut example = Example { sections, addresses: Vec::new() };
+    // Whole units only: behind half a one nothing is read.
+    let end = example.read(&[], |dwarf| {
+        let mut headers = dwarf.units();
+        let headers = std::iter::from_fn(|| next_unit(&mut headers));
+        let ends = headers.map(|header| header.offset().0 + header.length_including_self());
+        ends.take_while(|end| *end < 150_000).last().expect("a small unit")
+    });
+    for (id, bytes) in &mut example.sections {
+        if *id == SectionId::DebugInfo {
+            bytes.to_mut().truncate(end);
+        }
+    }
+    let all = addresses(&program, 20_000);
+    let mut answered = Vec::new();
+    example.read(&[], |dwarf| {
+        read_units(dwarf, None, &all, &mut |position, _| answered.push(all[position]));
+    });
+    answered.sort_unstable();
+    example.addresses = answered;
+    example
+});
+
+const DAMAGED: [SectionId; 7] = [
+    SectionId::DebugInfo,
+    SectionId::DebugAbbrev,
+    SectionId::DebugLine,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugAddr,
+    SectionId::DebugStrOffsets,
+];
+
+/// A change of a section, at a place between 0 and 1 of it.
+#[derive(Debug, Clone)]
+enum Damage {
+    Byte(usize, f64, u8),
+    End(usize, f64),
+}
+
+impl Example {
+    /// Reads the sections with the damage done.
+    fn read<T>(&self, damage: &[Damage], read: impl FnOnce(&Dwarf<'_>) -> T) -> T {
+        let mut sections = self.sections.clone();
+        let place = |bytes: &[u8], at: f64| (bytes.len() as f64 * at) as usize;
+        for change in damage {
+            let (Damage::Byte(which, at, _) | Damage::End(which, at)) = *change;
+            let bytes = &mut sections[which].1;
+            let place = place(bytes, at);
+            match *change {
+                Damage::Byte(_, _, byte) => {
+                    if let Some(place) = bytes.to_mut().get_mut(place) {
+                        *place = byte;
+                    }
+                }
+                Damage::End(..) => bytes.to_mut().truncate(place),
+            }
+        }
+        let find = |id| sections.iter().find(|(section, _)| *section == id);
+        let sections = DwarfSections::load(|id| {
+            Ok::<_, gimli::Error>(find(id).map_or(&[][..], |(_, bytes)| &**bytes))
+        });
+        let sections = sections.expect("sections");
+        read(&sections.borrow(|bytes| Slice::new(bytes, gimli::LittleEndian)))
+    }
+
+    /// Returns how many of the addresses are answered.
+    fn answered(&self, damage: &[Damage]) -> usize {
+        let mut answered = 0;
+        self.read(damage, |dwarf| {
+            read_units(dwarf, None, &self.addresses, &mut |_, frames| {
+                assert!(!frames.is_empty());
+                answered += 1;
+            });
+        });
+        answered
+    }
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let section = 0..EXAMPLE.sections.len() - 2;
+    prop_oneof![
+        9 => (section.clone(), 0.0..1.0, any::<u8>()).prop_map(|(a, b, c)| Damage::Byte(a, b, c)),
+        1 => (section, 0.0..1.0).prop_map(|(a, b)| Damage::End(a, b)),
+    ]
+}
+
+#[test]
+fn the_example_for_damage_is_sound() {
+    assert!(EXAMPLE.addresses.len() > 20, "{}", EXAMPLE.addresses.len());
+    assert_eq!(EXAMPLE.answered(&[]), EXAMPLE.addresses.len());
+    // Positive control: without entries and lines nothing is answered.
+    assert_eq!(EXAMPLE.answered(&[Damage::End(0, 0.0)]), 0);
+}
+
+proptest! {
+    #[test]
+    fn damage_does_no_harm(damage in proptest::collection::vec(damage(), 1..30)) {
+        prop_assert!(EXAMPLE.answered(&damage) <= EXAMPLE.addresses.len());
+    }
+}
+
+#[test]
+fn files_that_end_early_do_no_harm() {
+    let program = std::fs::read(std::env::current_exe().expect("a path")).expect("a program");
+    for part in 0..200 {
+        let bytes = &program[..program.len() / 200 * part];
+        if let Some(sections) = Sections::of_program(bytes) {
+            read_units(&sections.dwarf(), None, &EXAMPLE.addresses, &mut |_, _| ());
+        }
+        let _ = Sections::of_package(bytes).map(|sections| sections.package().is_ok());
     }
 }
