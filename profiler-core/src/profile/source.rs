@@ -16,7 +16,7 @@ pub(crate) fn resolve(
     addresses: &[u64],
     cache: &mut Cache,
 ) -> Vec<Resolved> {
-    let mut table = module.symbols();
+    let mut table = module.symbols(Some(addresses));
     let mut resolved: Vec<Option<Resolved>> = Vec::new();
     resolved.resize_with(addresses.len(), || None);
     if let Some(path) = module.path.as_ref().filter(|_| symbols == Symbols::Dwarf) {

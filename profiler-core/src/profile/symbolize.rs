@@ -148,7 +148,7 @@ impl Resolver {
         let mapping = single.mappings.find(address)?;
         let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
         if single.table.as_ref().is_none_or(|(held, _)| *held != module) {
-            single.table = Some((module, self.modules[module as usize].symbols()?));
+            single.table = Some((module, self.modules[module as usize].symbols(None)?));
         }
         let (_, table) = single.table.as_mut()?;
         table.find(address).map(|(name, _)| name)
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn the_symbol_table_of_this_program_is_read() {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
-        let mut table = Elf::new(file).and_then(Elf::symbols).unwrap();
+        let mut table = Elf::new(file).and_then(|elf| elf.symbols(None)).unwrap();
         assert_eq!(table.find(0), None);
         assert!(table.len() > 1000);
     }

@@ -102,8 +102,10 @@ fn symbols_are_those_of_addr2line() {
     for file in libc.chain([program()]) {
         let loader = addr2line::Loader::new(&file).expect("a program");
         let opened = File::open(&file).expect("a program");
-        let mut table = Elf::new(opened).and_then(Elf::symbols).expect("symbols");
-        for address in addresses(&file, 3_000) {
+        let addresses = addresses(&file, 3_000);
+        let table = Elf::new(opened).and_then(|elf| elf.symbols(Some(&addresses)));
+        let mut table = table.expect("symbols");
+        for address in addresses {
             let expected = loader.find_symbol_info(address);
             let expected =
                 expected.map(|symbol| (symbol.name().to_owned(), address - symbol.address()));
