@@ -1,8 +1,8 @@
 //! From addresses to names.
 //!
-//! Debug information is loaded, asked about every address that is not in the cache, and given back
-//! at once: it takes tens of megabytes, the names that are kept a few. A reading that finds all
-//! addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
+//! Debug information is mapped, asked once about all addresses that are not in the cache, and given
+//! back: as much as the file holds of it, while the names that are kept are a few megabytes. A reading
+//! that finds all addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
 
 use std::fs::File;
 use std::sync::Arc;
