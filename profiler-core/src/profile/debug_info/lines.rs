@@ -145,3 +145,29 @@ fn separator(path: &str) -> Option<char> {
         .into_iter()
         .find(|separator| path.starts_with(*separator) || behind_drive.starts_with(*separator))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_as_far_as_they_are_relative() {
+        for (parts, expected) in [
+            (&["/src", "shop", "main.rs"][..], "/src/shop/main.rs"),
+            (&["/src", "/rustc/core", "lib.rs"], "/rustc/core/lib.rs"),
+            (&["/src/", "main.rs"], "/src/main.rs"),
+            (&["/src", "/rustc/core", "/a.rs"], "/a.rs"),
+            (&["main.rs"], "main.rs"),
+            (&["C:\\src", "shop", "main.rs"], "C:\\src\\shop\\main.rs"),
+            (&["C:/src", "main.rs"], "C:/src/main.rs"),
+            (&["/src", "\\a.rs"], "\\a.rs"),
+        ] {
+            let mut paths = Paths::default();
+            paths.text.push_str("of another");
+            for part in parts {
+                paths.push(10, Slice::new(part.as_bytes(), gimli::LittleEndian));
+            }
+            assert_eq!(&paths.text[10..], expected);
+        }
+    }
+}

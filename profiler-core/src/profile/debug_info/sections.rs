@@ -38,9 +38,9 @@ pub(super) struct Mapped(Mmap);
 impl Mapped {
     pub(super) fn open(path: &Path) -> Option<Self> {
         let file = std::fs::File::open(path).ok()?;
-        // SAFETY: the file is a program or a library in use, which the kernel lets nobody write, or one
-        // that was made beside it; nothing that is read of it is believed. Who cuts it short while we
-        // read stops the process by SIGBUS, as he does when he cuts short what is mapped to run.
+        // SAFETY: the file is one that this process runs, or was made beside it, and nobody should
+        // write to it. Who does changes what we read, and nothing that is read is believed; who cuts it
+        // short stops the process by SIGBUS, as he does with what is mapped to run.
         let map = unsafe { Mmap::map(&file) };
         map.ok().map(Self)
     }
