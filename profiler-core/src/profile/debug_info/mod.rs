@@ -9,6 +9,10 @@
 //! Nothing is believed: what is damaged ends the reading of its unit, whose addresses then stay
 //! without an answer. Depth of nesting, chains of references and lengths of names are bounded.
 //!
+//! The answers are those of `addr2line`, the oracle of the tests, but where ranges overlap: it takes any, ours the
+//! first in the file. They do at addresses of code that the linker threw away, where no code runs, and where it
+//! folded equal functions.
+//!
 //! | file | |
 //! |---|---|
 //! | `sections` | the file in memory, compressed sections |
