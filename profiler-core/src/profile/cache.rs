@@ -31,6 +31,8 @@ impl CacheKey {
 pub(crate) struct Cache {
     entries: FxHashMap<CacheKey, Entry>,
     functions: HashSet<Arc<Function>, FxBuildHasher>,
+    /// Of the functions.
+    texts: HashSet<Arc<str>, FxBuildHasher>,
     bytes: usize,
     limit: usize,
     /// Counts readings, so that what was not used lately goes first.
@@ -48,6 +50,7 @@ impl Cache {
         Self {
             entries: FxHashMap::with_hasher(FxBuildHasher),
             functions: HashSet::with_hasher(FxBuildHasher),
+            texts: HashSet::with_hasher(FxBuildHasher),
             bytes: 0,
             limit,
             reading: 0,
@@ -76,11 +79,19 @@ impl Cache {
     }
 
     /// Returns the one value for a function.
-    pub(crate) fn function(&mut self, function: Function) -> Arc<Function> {
+    pub(crate) fn function(&mut self, mut function: Function) -> Arc<Function> {
         if let Some(known) = self.functions.get(&function) {
             return Arc::clone(known);
         }
-        self.bytes += function.bytes();
+        for text in function.texts() {
+            if let Some(known) = self.texts.get(text) {
+                text.clone_from(known);
+            } else {
+                self.texts.insert(Arc::clone(text));
+                self.bytes += text_bytes(text);
+            }
+        }
+        self.bytes += FUNCTION_BYTES;
         let function = Arc::new(function);
         self.functions.insert(Arc::clone(&function));
         function
@@ -108,9 +119,10 @@ impl Cache {
         }
         self.entries.shrink_to_fit();
         self.functions.shrink_to_fit();
+        self.texts.shrink_to_fit();
     }
 
-    /// Drops functions that no entry mentions any more.
+    /// Drops functions that no entry mentions any more, and their texts.
     fn drop_functions(&mut self) {
         let mentioned: HashSet<*const Function, FxBuildHasher> = self
             .entries
@@ -121,7 +133,18 @@ impl Cache {
         let bytes = &mut self.bytes;
         self.functions.retain(|function| {
             let kept = mentioned.contains(&Arc::as_ptr(function));
-            *bytes -= if kept { 0 } else { function.bytes() };
+            *bytes -= if kept { 0 } else { FUNCTION_BYTES };
+            kept
+        });
+        let mentioned: HashSet<*const u8, FxBuildHasher> = self
+            .functions
+            .iter()
+            .flat_map(|function| [&function.name, &function.system_name, &function.file])
+            .map(|text| text.as_ptr())
+            .collect();
+        self.texts.retain(|text| {
+            let kept = mentioned.contains(&text.as_ptr());
+            *bytes -= if kept { 0 } else { text_bytes(text) };
             kept
         });
     }
@@ -130,6 +153,14 @@ impl Cache {
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Roughly what a function costs without its texts, with the table's spare room.
+const FUNCTION_BYTES: usize = size_of::<Function>() + 16 + 2 * size_of::<Arc<Function>>();
+
+/// Roughly what a text costs, with the table's spare room.
+fn text_bytes(text: &str) -> usize {
+    text.len() + 16 + 2 * size_of::<Arc<str>>()
 }
 
 /// Roughly what an entry costs without its functions, with the table's spare room.
@@ -192,5 +223,8 @@ mod tests {
         let two = cache.function(Function::named("f", "/a.rs"));
         assert!(Arc::ptr_eq(&one, &two));
         assert_eq!(cache.bytes(), bytes);
+        // Another one in the same file.
+        let other = cache.function(Function::named("g", "/a.rs"));
+        assert!(Arc::ptr_eq(&one.file, &other.file));
     }
 }

@@ -1,11 +1,15 @@
 //! What is read from an executable or a shared library without its debug information: where its
 //! parts lie, its build id, its functions.
 //!
-//! Read piece by piece and not mapped: a table of a hundred thousand functions costs 1.6 MiB while
-//! it is held, and a file that is cut short while we read it is an error, not a signal. Every
-//! length is checked against the size of the file, so a damaged one cannot make us allocate.
+//! Read piece by piece and not mapped: a file that is cut short while we read it is an error, not a
+//! signal. Every length is checked against the size of the file, so a damaged one cannot make us
+//! allocate.
+
+mod symbols;
 
 use std::io::{self, Read, Seek, SeekFrom};
+
+pub(crate) use symbols::SymbolTable;
 
 /// A part of the file that is loaded into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +27,6 @@ pub(crate) struct Elf<R> {
     header: [u8; 64],
 }
 
-/// The functions of a file, by address.
-#[derive(Debug)]
-pub(crate) struct SymbolTable<R> {
-    elf: Elf<R>,
-    symbols: Vec<Symbol>,
-    names: Section,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Symbol {
-    address: u64,
-    /// Among names of one address a global one is preferred.
-    local: bool,
-    name: u32,
-    size: u32,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Section {
     kind: u32,
@@ -50,11 +37,6 @@ struct Section {
 
 const LOADED: u32 = 1;
 const NOTE: u32 = 4;
-const SYMBOLS: u32 = 2;
-const DYNAMIC_SYMBOLS: u32 = 11;
-const SYMBOL_SIZE: u64 = 24;
-/// More than any symbol has (names of nested generics reach some kilobytes).
-const LONGEST_NAME: u64 = 1 << 16;
 
 impl<R: Read + Seek> Elf<R> {
     /// Reads the file header.
@@ -96,32 +78,6 @@ impl<R: Read + Seek> Elf<R> {
         Ok(None)
     }
 
-    /// Reads the symbol table, or where it was stripped, that of the dynamic linker.
-    pub(crate) fn symbols(mut self) -> io::Result<SymbolTable<R>> {
-        let sections = self.sections()?;
-        let table = [SYMBOLS, DYNAMIC_SYMBOLS].into_iter().find_map(|kind| {
-            sections.iter().find(|section| section.kind == kind && section.size >= SYMBOL_SIZE)
-        });
-        let none = Section { kind: 0, link: 0, offset: 0, size: 0 };
-        let Some(&table) = table else {
-            return Ok(SymbolTable { elf: self, symbols: Vec::new(), names: none });
-        };
-        let names = sections.get(table.link as usize).copied().unwrap_or(none);
-        let mut symbols = Vec::new();
-        // In pieces, so that the raw table never stands beside ours.
-        let piece = SYMBOL_SIZE * 4096;
-        let mut at = 0;
-        while at < table.size {
-            let bytes = self.read(table.offset.saturating_add(at), piece.min(table.size - at))?;
-            symbols.extend(bytes.chunks_exact(24).filter_map(Symbol::parse));
-            at += piece;
-        }
-        symbols.sort_unstable();
-        symbols.dedup_by_key(|symbol| symbol.address);
-        symbols.shrink_to_fit();
-        Ok(SymbolTable { elf: self, symbols, names })
-    }
-
     fn program_headers(&mut self) -> io::Result<Vec<u8>> {
         let (offset, entry, count) =
             (u64_at(&self.header, 32), u16_at(&self.header, 54), u16_at(&self.header, 56));
@@ -158,58 +114,6 @@ impl<R: Read + Seek> Elf<R> {
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.read_exact(&mut bytes)?;
         Ok(bytes)
-    }
-}
-
-impl<R: Read + Seek> SymbolTable<R> {
-    /// Returns the name of the function that holds an address of the file's own numbering, and how
-    /// far behind its start the address lies.
-    pub(crate) fn find(&mut self, address: u64) -> Option<(String, u64)> {
-        let behind = self.symbols.partition_point(|symbol| symbol.address <= address);
-        let symbol = *self.symbols[..behind].last()?;
-        let offset = address - symbol.address;
-        // Hand-written assembly may have no size: then it reaches to the next function.
-        if symbol.size != 0 && offset >= u64::from(symbol.size) {
-            return None;
-        }
-        Some((self.name(symbol.name)?, offset))
-    }
-
-    /// Returns how many functions it has.
-    #[cfg(test)]
-    pub(crate) const fn len(&self) -> usize {
-        self.symbols.len()
-    }
-
-    fn name(&mut self, at: u32) -> Option<String> {
-        let at = u64::from(at);
-        let left = self.names.size.checked_sub(at)?;
-        let mut size = 128;
-        loop {
-            let size_now = left.min(size);
-            let bytes = self.elf.read(self.names.offset.checked_add(at)?, size_now).ok()?;
-            if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
-                return (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned());
-            }
-            if size_now < size || size >= LONGEST_NAME {
-                return None;
-            }
-            size *= 4;
-        }
-    }
-}
-
-impl Symbol {
-    /// Reads one entry, if it is a function that is defined here.
-    fn parse(entry: &[u8]) -> Option<Self> {
-        let (info, section) = (entry[4], u16_at(entry, 6));
-        let function = matches!(info & 15, 2 | 10);
-        (function && section != 0).then(|| Self {
-            address: u64_at(entry, 8),
-            local: info >> 4 == 0,
-            name: u32_at(entry, 0),
-            size: u32::try_from(u64_at(entry, 16)).unwrap_or(u32::MAX),
-        })
     }
 }
 
@@ -262,6 +166,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::symbols::{DYNAMIC_SYMBOLS, SYMBOL_SIZE, SYMBOLS};
     use super::*;
 
     /// A file with two loaded segments, a build id, and functions `low` (16 bytes at 0x2000),
@@ -333,7 +238,7 @@ mod tests {
     #[test]
     fn functions_are_found_by_address() {
         for kind in [SYMBOLS, DYNAMIC_SYMBOLS] {
-            let mut table = read(example(kind)).symbols().unwrap();
+            let mut table = read(example(kind)).symbols(None).unwrap();
             assert_eq!(table.len(), 2);
             for (address, expected) in [
                 (0x1fff, None),
@@ -351,8 +256,26 @@ mod tests {
     }
 
     #[test]
+    fn of_functions_that_nobody_asks_for_none_is_held() {
+        for (asked, held) in [
+            (&[0x1fff][..], 0),
+            (&[0x2000], 1),
+            (&[0x2010, 0x2050], 1),
+            (&[0x2003, 0x9999], 2),
+            (&[], 0),
+        ] {
+            let mut all = read(example(SYMBOLS)).symbols(None).unwrap();
+            let mut some = read(example(SYMBOLS)).symbols(Some(asked)).unwrap();
+            assert_eq!(some.len(), held, "{asked:x?}");
+            for address in asked {
+                assert_eq!(some.find(*address), all.find(*address), "{address:#x}");
+            }
+        }
+    }
+
+    #[test]
     fn a_file_without_symbols_has_no_names() {
-        assert_eq!(read(example(7)).symbols().unwrap().find(0x2000), None);
+        assert_eq!(read(example(7)).symbols(None).unwrap().find(0x2000), None);
     }
 
     #[test]
@@ -382,7 +305,7 @@ mod tests {
                 let segments = elf.segments().unwrap_or_default();
                 let _ = address_at(&segments, 0x810);
             }
-            if let Ok(mut table) = elf().and_then(Elf::symbols) {
+            if let Ok(mut table) = elf().and_then(|elf| elf.symbols(None)) {
                 let _ = table.find(0x2004);
                 let _ = table.find(u64::MAX);
             }

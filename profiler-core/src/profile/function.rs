@@ -1,7 +1,8 @@
 //! Functions and lines: what a symbolizer finds out about an address.
 //!
 //! They are shared, immutable values: the resolver's cache and every profile point at the same
-//! ones, so a profile costs no copies of names.
+//! ones, so a profile costs no copies of names. Their texts are shared among them too: a file has many functions,
+//! and what was inlined shows lines of several files.
 
 use std::sync::Arc;
 
@@ -12,12 +13,12 @@ use super::trim::Owner;
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Function {
     /// The name for people; never empty.
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// The mangled name where it is known and another, else empty. A viewer that finds the two
     /// equal takes the name for C++ and cuts `<T as Trait>::f` down to `::f`.
-    pub(crate) system_name: Box<str>,
+    pub(crate) system_name: Arc<str>,
     /// The source file, absolute where debug information tells; may be empty.
-    pub(crate) file: Box<str>,
+    pub(crate) file: Arc<str>,
     /// Told by the name, once: every stack is asked for its frames' owners at every reading.
     pub(crate) owner: Owner,
     /// The same for stacks of allocations.
@@ -65,16 +66,16 @@ impl Function {
     pub(crate) fn named(name: &str, file: &str) -> Self {
         Self {
             name: name.into(),
-            system_name: Box::default(),
+            system_name: Arc::default(),
             file: file.into(),
             owner: Owner::of(name),
             role: Role::of(name),
         }
     }
 
-    /// Returns roughly how many bytes it holds.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + 16 + self.name.len() + self.system_name.len() + self.file.len()
+    /// Returns what may be shared with other functions.
+    pub(crate) fn texts(&mut self) -> [&mut Arc<str>; 3] {
+        [&mut self.name, &mut self.system_name, &mut self.file]
     }
 }
 

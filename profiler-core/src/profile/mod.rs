@@ -7,6 +7,7 @@
 mod allocation;
 mod build;
 mod cache;
+mod debug_info;
 mod elf;
 mod function;
 mod idle;

@@ -50,9 +50,9 @@ impl Module {
         module
     }
 
-    /// Reads the functions of the file.
-    pub(crate) fn symbols(&self) -> Option<SymbolTable<File>> {
+    /// Reads the functions of the file; only those of some addresses, in ascending order, if they are known.
+    pub(crate) fn symbols(&self, asked: Option<&[u64]>) -> Option<SymbolTable<File>> {
         let file = File::open(self.path.as_ref()?).ok()?;
-        Elf::new(file).and_then(Elf::symbols).ok()
+        Elf::new(file).and_then(|elf| elf.symbols(asked)).ok()
     }
 }

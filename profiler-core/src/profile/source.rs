@@ -1,52 +1,37 @@
 //! Where names come from: debug information, or else a symbol table.
 
-use std::borrow::Cow;
 use std::fs::File;
 
 use super::cache::Cache;
+use super::debug_info::{self, Frame};
 use super::elf::SymbolTable;
 use super::function::{Function, Line, Resolved, is_mangled};
 use super::module::Module;
 use crate::view::Symbols;
 
-/// Where the names of one file come from, for the length of one reading.
-pub(crate) enum Source {
-    Debug(Box<addr2line::Loader>),
-    Table(SymbolTable<File>),
-    Nothing,
-}
-
-/// A frame as debug information tells it.
-struct RawLine {
-    name: Option<String>,
-    file: String,
-    line: u32,
-}
-
-impl Source {
-    /// Opens what the file offers.
-    pub(crate) fn open(module: &Module, symbols: Symbols) -> Self {
-        let debug = module
-            .path
-            .as_ref()
-            .filter(|_| symbols == Symbols::Dwarf)
-            .and_then(|path| addr2line::Loader::new(path).ok());
-        match debug {
-            Some(loader) => Self::Debug(Box::new(loader)),
-            None => module.symbols().map_or(Self::Nothing, Self::Table),
-        }
+/// Finds the names at addresses of a file's own numbering, which ascend.
+pub(crate) fn resolve(
+    module: &Module,
+    symbols: Symbols,
+    addresses: &[u64],
+    cache: &mut Cache,
+) -> Vec<Resolved> {
+    let mut table = module.symbols(Some(addresses));
+    let mut resolved: Vec<Option<Resolved>> = Vec::new();
+    resolved.resize_with(addresses.len(), || None);
+    if let Some(path) = module.path.as_ref().filter(|_| symbols == Symbols::Dwarf) {
+        debug_info::read(path, addresses, &mut |position, frames| {
+            let address = addresses[position];
+            resolved[position] = from_frames(frames, address, table.as_mut(), cache);
+        });
     }
-
-    /// Finds the names at an address of the file's own numbering.
-    pub(crate) fn resolve(&mut self, address: u64, cache: &mut Cache) -> Resolved {
-        match self {
-            Self::Debug(loader) => from_debug_information(loader, address, cache),
-            Self::Table(table) => table
-                .find(address)
-                .map_or_else(Resolved::default, |(name, offset)| from_symbol(&name, offset, cache)),
-            Self::Nothing => Resolved::default(),
-        }
-    }
+    let mut named = |address| {
+        let table = table.as_mut()?;
+        let (name, offset) = table.find(address)?;
+        Some(from_symbol(&name, offset, cache))
+    };
+    let all = resolved.into_iter().zip(addresses);
+    all.map(|(found, address)| found.or_else(|| named(*address)).unwrap_or_default()).collect()
 }
 
 fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
@@ -54,42 +39,26 @@ fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
     Resolved { lines: Box::new([Line { function, line: 0 }]), offset, inlines: false }
 }
 
-fn from_debug_information(loader: &addr2line::Loader, address: u64, cache: &mut Cache) -> Resolved {
-    let symbol = loader.find_symbol_info(address);
-    let offset = symbol.as_ref().map_or(0, |symbol| address.saturating_sub(symbol.address()));
-    let mut raw = raw_lines(loader, address);
-    if let (Some(last), Some(symbol)) = (raw.last_mut(), &symbol)
-        && !last.name.as_deref().is_some_and(is_mangled)
-    {
-        // The symbol tells the whole path, debug information may tell the bare name.
-        last.name = Some(symbol.name().to_owned());
+/// Names the calls at an address as debug information tells them; `None` if it names none.
+fn from_frames(
+    frames: &[Frame<'_>],
+    address: u64,
+    table: Option<&mut SymbolTable<File>>,
+    cache: &mut Cache,
+) -> Option<Resolved> {
+    let symbol = table.and_then(|table| Some((table.symbol(address)?, table)));
+    let offset = symbol.as_ref().map_or(0, |(symbol, _)| symbol.offset(address));
+    let outermost = frames.last()?.name.as_deref();
+    // The symbol tells the whole path, debug information may tell the bare name.
+    let is_whole = outermost.is_some_and(is_mangled);
+    let whole = symbol.filter(|_| !is_whole).and_then(|(symbol, table)| table.name(symbol));
+    let mut lines = Vec::with_capacity(frames.len());
+    for (index, frame) in frames.iter().enumerate() {
+        let whole = whole.as_deref().filter(|_| index + 1 == frames.len());
+        if let Some(name) = whole.or(frame.name.as_deref()) {
+            let function = cache.function(Function::new(name, frame.file));
+            lines.push(Line { function, line: frame.line });
+        }
     }
-    let lines: Box<[Line]> = raw
-        .into_iter()
-        .filter_map(|RawLine { name, file, line }| {
-            let function = cache.function(Function::new(&name?, &file));
-            Some(Line { function, line })
-        })
-        .collect();
-    match symbol {
-        Some(symbol) if lines.is_empty() => from_symbol(symbol.name(), offset, cache),
-        _ => Resolved { inlines: !lines.is_empty(), lines, offset },
-    }
-}
-
-/// Reads the frames at an address, innermost first; none where debug information is silent or
-/// damaged.
-fn raw_lines(loader: &addr2line::Loader, address: u64) -> Vec<RawLine> {
-    let mut lines = Vec::new();
-    let Ok(mut frames) = loader.find_frames(address) else { return lines };
-    while let Ok(Some(frame)) = frames.next() {
-        let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-        let location = frame.location.as_ref();
-        lines.push(RawLine {
-            name: name.map(Cow::into_owned),
-            file: location.and_then(|location| location.file).unwrap_or_default().to_owned(),
-            line: location.and_then(|location| location.line).unwrap_or_default(),
-        });
-    }
-    lines
+    (!lines.is_empty()).then(|| Resolved { lines: lines.into(), offset, inlines: true })
 }

@@ -1,8 +1,8 @@
 //! From addresses to names.
 //!
-//! Debug information is loaded, asked about every address that is not in the cache, and given back
-//! at once: it takes tens of megabytes, the names that are kept a few. A reading that finds all
-//! addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
+//! Debug information is mapped, asked once about all addresses that are not in the cache, and given
+//! back: as much as the file holds of it, while the names that are kept are a few megabytes. A reading
+//! that finds all addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::elf::{SymbolTable, address_at};
 use super::function::Resolved;
 use super::mapping::{Mapping, Mappings};
 use super::module::Module;
-use super::source::Source;
+use super::source;
 use crate::view::Symbols;
 
 /// What is known about the files in memory, and the names found before.
@@ -96,9 +96,11 @@ impl Resolver {
         }
         misses.sort_unstable_by_key(|miss| (miss.module, miss.address));
         for misses in misses.chunk_by(|a, b| a.module == b.module) {
-            let mut source = Source::open(&self.modules[misses[0].module as usize], symbols);
-            for miss in misses {
-                let resolved = Arc::new(source.resolve(miss.address, &mut self.cache));
+            let module = &self.modules[misses[0].module as usize];
+            let addresses: Vec<u64> = misses.iter().map(|miss| miss.address).collect();
+            let resolved = source::resolve(module, symbols, &addresses, &mut self.cache);
+            for (miss, resolved) in misses.iter().zip(resolved) {
+                let resolved = Arc::new(resolved);
                 let key = CacheKey::new(miss.module, miss.address, symbols);
                 self.cache.insert(key, Arc::clone(&resolved));
                 found[miss.position].resolved = resolved;
@@ -146,7 +148,7 @@ impl Resolver {
         let mapping = single.mappings.find(address)?;
         let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
         if single.table.as_ref().is_none_or(|(held, _)| *held != module) {
-            single.table = Some((module, self.modules[module as usize].symbols()?));
+            single.table = Some((module, self.modules[module as usize].symbols(None)?));
         }
         let (_, table) = single.table.as_mut()?;
         table.find(address).map(|(name, _)| name)
@@ -270,8 +272,8 @@ mod tests {
         assert!(text.path.is_none());
         let mut module = Module::open(&mapping(|mapping| mapping.program));
         module.path = Some("/proc/self/maps".into());
-        let mut source = Source::open(&module, Symbols::Dwarf);
-        assert_eq!(source.resolve(1, &mut Cache::new(0)), Resolved::default());
+        let resolved = source::resolve(&module, Symbols::Dwarf, &[1], &mut Cache::new(0));
+        assert_eq!(resolved, [Resolved::default()]);
     }
 
     #[test]
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn the_symbol_table_of_this_program_is_read() {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
-        let mut table = Elf::new(file).and_then(Elf::symbols).unwrap();
+        let mut table = Elf::new(file).and_then(|elf| elf.symbols(None)).unwrap();
         assert_eq!(table.find(0), None);
         assert!(table.len() > 1000);
     }
