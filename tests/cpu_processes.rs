@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
 use std::{ptr, thread};
 
 use profiler_core::{
@@ -104,6 +105,33 @@ fn a_child_has_what_the_profilers_own_thread_does() {
             let busy = snapshot(Kind::Spans).expect("everywhere").totals()[1];
             sampled > 0 && busy > 0
         });
+    });
+}
+
+/// Whoever is about to install the handler is not there in the child, and nobody waits for him.
+#[test]
+fn a_child_that_is_forked_during_the_first_capture_profiles_itself() {
+    let _turn = turn();
+    let captures = || Capture::start(Kind::Profile).is_ok();
+    in_own_process("a_child_that_is_forked_during_the_first_capture_profiles_itself", || {
+        start();
+        for round in 0..50 {
+            in_child(|| {
+                let together = &Barrier::new(2);
+                thread::scope(|scope| {
+                    let first = scope.spawn(|| {
+                        together.wait();
+                        captures()
+                    });
+                    together.wait();
+                    // A little later each time.
+                    let begin = Instant::now();
+                    while begin.elapsed() < Duration::from_micros(10 * round) {}
+                    in_child(captures);
+                    first.join().is_ok_and(|captures| captures)
+                })
+            });
+        }
     });
 }
 

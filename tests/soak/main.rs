@@ -10,6 +10,7 @@
 mod steps;
 
 use std::alloc::System;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -113,11 +114,14 @@ fn watch(start: Instant) {
             let began = step.began.load(Ordering::Relaxed);
             let now = milliseconds(start);
             if began > 0 && Duration::from_millis(now.saturating_sub(began)) > PATIENCE {
-                eprintln!("soak: hangs since {PATIENCE:?}: {}", step.name);
+                // Not by `eprintln!`, which the harness keeps to itself.
+                let mut error = std::io::stderr();
+                let _ = writeln!(error, "soak: hangs since {PATIENCE:?}: {}", step.name);
                 for step in &STEPS {
                     let rounds = step.rounds.load(Ordering::Relaxed);
                     let began = step.began.load(Ordering::Relaxed);
-                    eprintln!("  {}: {rounds} rounds, in one since {began} of {now} ms", step.name);
+                    let (name, since) = (step.name, format!("in one since {began} of {now} ms"));
+                    let _ = writeln!(error, "  {name}: {rounds} rounds, {since}");
                 }
                 process::abort();
             }

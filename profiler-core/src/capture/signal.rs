@@ -3,6 +3,7 @@
 use crate::buffer::answer::{QUESTIONS, Wanted};
 use crate::buffer::record::Source;
 use crate::capture;
+use crate::per_process::PerProcess;
 use crate::sys::sampling::{self, Cause, Struck};
 use crate::sys::{self, Registers};
 
@@ -12,6 +13,10 @@ use crate::sys::{self, Registers};
 ///
 /// A sentence that says why they cannot.
 pub(crate) fn hear() -> Result<(), &'static str> {
+    // Not a `OnceLock`: in the child of a fork, a thread that is not there may be in it for ever.
+    static TURN: PerProcess<()> = PerProcess::new(|| ());
+    // Whoever comes meanwhile waits: no timer must expire before the handler is there.
+    let _turn = TURN.lock();
     sampling::on_signal(struck)
 }
 

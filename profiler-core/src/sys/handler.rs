@@ -10,6 +10,7 @@ use std::ptr;
 pub(super) type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
 /// Whom a signal was for.
+#[derive(Clone, Copy)]
 pub(super) struct Before(libc::sigaction);
 
 /// Has a handler run at a signal, on the alternate signal stack if there is one, and no other handler
@@ -39,6 +40,11 @@ impl Before {
     /// Returns whether the signal was for that handler.
     pub(super) fn is_for(&self, handler: Handler) -> bool {
         self.0.sa_sigaction == handler as usize
+    }
+
+    /// Returns whether the signal was for the same handler.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.sa_sigaction == other.0.sa_sigaction
     }
 
     /// Returns whether there was no handler: the signal did what the kernel does by default, or nothing.

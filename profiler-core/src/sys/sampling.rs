@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::InHandler;
 use super::arch::{self, Registers};
@@ -66,7 +66,8 @@ union WholeInfo {
     whole: [u64; 16],
 }
 
-static HANDLER: OnceLock<Installed> = OnceLock::new();
+/// Null until there is one; never freed.
+static HANDLER: AtomicPtr<Installed> = AtomicPtr::new(ptr::null_mut());
 
 struct Installed {
     call: fn(Struck) -> bool,
@@ -74,8 +75,8 @@ struct Installed {
     before: Before,
 }
 
-/// Has `call` run on a thread whenever one of its timers expires or it is asked something. It stays so
-/// for good: a signal that is still under way would end the process otherwise.
+/// Has `call`, the same each time, run on a thread whenever one of its timers expires or it is asked something. It stays
+/// so for good: a signal that is still under way would end the process otherwise. One at a time may call this.
 ///
 /// # Errors
 ///
@@ -87,27 +88,36 @@ struct Installed {
 /// false, go to the handler from before.
 pub(crate) fn on_signal(call: fn(Struck) -> bool) -> Result<(), &'static str> {
     const REFUSED: &str = "the system refuses a handler of SIGPROF";
-    static DONE: OnceLock<Result<(), &'static str>> = OnceLock::new();
-    // Whoever comes meanwhile waits: no timer must expire before the handler is there.
-    (*DONE.get_or_init(|| {
-        if !thread_locals::are_at_hand() {
+    let now = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
+    let before = match installed() {
+        Some(installed) => &installed.before,
+        None if !thread_locals::are_at_hand() => {
             return Err("a library that was loaded by dlopen cannot sample threads");
         }
-        handler_stacks::make();
-        let before = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
-        HANDLER.set(Installed { call, before }).map_err(|_| REFUSED)?;
-        handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED)
-    }))?;
-    let now = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
-    if now.is_for(handle) {
-        return Ok(());
-    }
+        None => {
+            handler_stacks::make();
+            let installed = Box::into_raw(Box::new(Installed { call, before: now }));
+            // Release: pairs with the Acquire in `installed`.
+            HANDLER.store(installed, Ordering::Release);
+            &now
+        }
+    };
     // The next signal would end the process, or tell nothing.
-    if now.is_for_nobody() {
+    if now.is_for_nobody() || now.is_same(before) {
         return handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED);
     }
     // Whether it hands on what is ours cannot be known, and it may be called by ours already.
-    Err("something else in the program has replaced the profiler's handler of SIGPROF")
+    let is_ours = now.is_for(handle);
+    is_ours
+        .then_some(())
+        .ok_or("something else in the program has replaced the profiler's handler of SIGPROF")
+}
+
+fn installed() -> Option<&'static Installed> {
+    // Acquire: pairs with the Release in `on_signal`.
+    let installed = HANDLER.load(Ordering::Acquire);
+    // SAFETY: null, or made there and never freed.
+    unsafe { installed.as_ref() }
 }
 
 /// Begins anew in the child of a fork, where none of the handlers runs that ran on other threads.
@@ -121,7 +131,7 @@ pub(crate) fn forked() {
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let _errno = KeepErrno::new();
-    let Some(installed) = HANDLER.get() else { return };
+    let Some(installed) = installed() else { return };
     // SAFETY: the kernel passes it, with at least so many bytes.
     let Info { code, sender, count, value, .. } = *unsafe { &*info.cast::<Info>() };
     let cause = match code {
