@@ -1,10 +1,14 @@
 //! What a process keeps under a lock, and the child of a fork begins anew.
 //!
 //! At a fork, a thread that does not exist in the child may hold the lock, for ever. So the child
-//! does not touch its parent's: it goes on to a value and a lock of its own.
+//! does not touch its parent's: it goes on to a value and a lock of its own. Nor may it wait for one to be
+//! made, as with a `OnceLock`: whoever makes it may not be there.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+#![allow(unsafe_code, reason = "values that are made once and never freed, behind atomic pointers")]
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Forks between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -14,8 +18,8 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct PerProcess<T: 'static> {
     forks: u32,
     make: fn() -> T,
-    value: OnceLock<Mutex<T>>,
-    child: OnceLock<&'static Self>,
+    value: AtomicPtr<Mutex<T>>,
+    child: AtomicPtr<Self>,
 }
 
 /// Leaves the parent's values behind, in the child of a fork.
@@ -44,13 +48,14 @@ impl Numbers {
     }
 }
 
-impl<T> PerProcess<T> {
+impl<T: Send> PerProcess<T> {
     pub(crate) const fn new(make: fn() -> T) -> Self {
         Self::after(0, make)
     }
 
     const fn after(forks: u32, make: fn() -> T) -> Self {
-        Self { forks, make, value: OnceLock::new(), child: OnceLock::new() }
+        let value = AtomicPtr::new(ptr::null_mut());
+        Self { forks, make, value, child: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Locks the value of this process.
@@ -64,9 +69,31 @@ impl<T> PerProcess<T> {
         let forks = FORKS.load(Ordering::Relaxed);
         let mut process = self;
         while process.forks != forks {
-            process =
-                process.child.get_or_init(|| Box::leak(Box::new(Self::after(forks, self.make))));
+            process = get_or_make(&process.child, || Self::after(forks, self.make));
         }
-        process.value.get_or_init(|| Mutex::new((self.make)()))
+        get_or_make(&process.value, || Mutex::new((self.make)()))
     }
+}
+
+/// Returns what is there, or else what is made; what another thread has put there meanwhile comes first.
+fn get_or_make<T>(place: &AtomicPtr<T>, make: impl FnOnce() -> T) -> &'static T {
+    // Acquire: pairs with the Release below.
+    let known = place.load(Ordering::Acquire);
+    // SAFETY: null, or made below and never freed.
+    if let Some(known) = unsafe { known.as_ref() } {
+        return known;
+    }
+    let made = Box::into_raw(Box::new(make()));
+    // Release: the value is written; Acquire for the other's.
+    let put = place.compare_exchange(ptr::null_mut(), made, Ordering::Release, Ordering::Acquire);
+    let there = match put {
+        Ok(_) => made,
+        Err(other) => {
+            // SAFETY: made above, and nobody else has it.
+            drop(unsafe { Box::from_raw(made) });
+            other
+        }
+    };
+    // SAFETY: made here or by another thread, and never freed.
+    unsafe { &*there }
 }

@@ -4,9 +4,12 @@
 //! the same on every thread. Those of a library that is loaded later are allocated for a thread when it
 //! first uses one: a handler that did would wait for the lock of the allocator that it has interrupted.
 
-#![allow(unsafe_code, reason = "libc tells where its own lies")]
+#![allow(unsafe_code, reason = "libc tells where its own lies, and starts a thread")]
 
 use std::cell::Cell;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr;
 
 thread_local! {
     /// Where it lies, all of this library's do.
@@ -20,11 +23,32 @@ fn distance() -> usize {
     ANY.with(|ours| ours.as_ptr().addr()).wrapping_sub(libc.addr())
 }
 
-/// Returns whether a handler may use thread-locals of this library on any thread. Starts a thread.
+/// Returns whether a handler may use thread-locals of this library on any thread. Starts a thread and waits
+/// for it.
+///
+/// One of C's: in the child of a fork one of std's may wait for ever, for a lock of std that a thread had which is
+/// not there.
 pub(super) fn are_at_hand() -> bool {
-    let other = std::thread::Builder::new().name("profiler".to_owned()).spawn(distance);
-    // Where there can be no other thread, none is struck without having used them.
-    other.ok().and_then(|other| other.join().ok()).is_none_or(|other| other == distance())
+    extern "C" fn measure(result: *mut c_void) -> *mut c_void {
+        // SAFETY: passed below, and used by nobody else until this thread is joined.
+        unsafe { result.cast::<usize>().write(distance()) };
+        result
+    }
+    let mut other = 0_usize;
+    let mut thread = MaybeUninit::uninit();
+    // SAFETY: the function is of the type that is asked for, and what it gets lives until it is joined.
+    let made = unsafe {
+        libc::pthread_create(thread.as_mut_ptr(), ptr::null(), measure, (&raw mut other).cast())
+    };
+    if made != 0 {
+        // Where there can be no other thread, none is struck without having used them.
+        return true;
+    }
+    // SAFETY: written above.
+    let thread = unsafe { thread.assume_init() };
+    // SAFETY: joined once.
+    unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+    other == distance()
 }
 
 #[cfg(test)]
