@@ -93,7 +93,7 @@ fn every_thread_is_written_and_the_program_ends() {
     let program = Program::start(TEST);
     program.quit();
     let (text, signal) = program.end();
-    assert!(text.starts_with("goroutine "), "{text}");
+    assert!(text.starts_with("SIGQUIT: quit\nprocess "), "{text}");
     assert!(text.contains("\nsigquit::parks(...)\n"), "{text}");
     assert_eq!(signal, Some(libc::SIGQUIT), "{text}");
 }

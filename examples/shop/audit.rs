@@ -13,8 +13,9 @@ use crate::store::Order;
 /// Characters of a record, as the auditors' program wants them.
 const WIDTH: usize = 512;
 
-/// At 200 MiB it stops, so that the demonstration does no harm: after half a minute or more.
-const MOST: usize = (200 << 20) / WIDTH;
+/// At 200 MiB it stops, so that the demonstration does no harm: after half a minute or more. A text that grows to
+/// its width holds twice as much.
+const MOST: usize = (200 << 20) / (2 * WIDTH);
 
 pub(crate) struct Audit(Mutex<Vec<String>>);
 

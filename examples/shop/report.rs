@@ -19,7 +19,7 @@ pub(crate) fn introduce(profiler: Option<String>) {
     println!(
         "profiler  {profiler} (open it in a browser)\n\n  \
            who holds the locks     go tool pprof -top {profiler}mutex\n  \
-           who waits for them      go tool pprof -top {profiler}block\n  \
+           who waits for them      go tool pprof -top -tagfocus=kind=mutex {profiler}block\n  \
            what is alive, by span  go tool pprof -top '{profiler}heap?stack=logical'\n  \
            what every thread does  curl '{profiler}goroutine?debug=2'\n"
     );
@@ -33,7 +33,11 @@ pub(crate) fn every_interval(load: &Load, end: Receiver<()>) {
     for _ in rounds(INTERVAL, end) {
         let rate = per_second(load.requests() - requests, time.elapsed());
         (requests, time) = (load.requests(), Instant::now());
-        println!("{rate} requests a second, the slowest order took {:.0?}", load.slowest_order());
+        let seconds = INTERVAL.as_secs();
+        println!(
+            "the last {seconds} s: {rate} requests a second, the slowest order took {:.0?}",
+            load.slowest_order()
+        );
 
         let now = snapshot(Kind::Mutex).ok();
         if let (Some(before), Some(now)) = (&before, &now) {

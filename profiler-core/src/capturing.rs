@@ -112,7 +112,12 @@ impl Capture {
         let period = 1_000_000_000 / i64::from(rate);
         let (rows, comment) = match running {
             Running::Cpu { running, before } => cpu_time(running, before, period),
-            Running::Wall(running) => (running.rows(), None),
+            Running::Wall(running) => {
+                let (rows, looks) = running.rows();
+                let seconds = began.elapsed().as_secs_f64();
+                let comment = format!("looked at all threads {looks} times in {seconds:.3} s");
+                (rows, Some(comment))
+            }
         };
         let duration = began.elapsed();
         profiler::build(kind, view, period, time, &rows).captured(duration, comment)

@@ -142,7 +142,12 @@ fn tend() {
 /// Writes every thread, and lets SIGQUIT take effect.
 fn dump_and_quit() {
     // On a thread of its own: looking up names takes more stack than the profiler's has.
-    let dump = || write_threads(io::BufWriter::new(StandardError));
+    let dump = || {
+        let mut writer = io::BufWriter::new(StandardError);
+        // As Go says it, and who.
+        writeln!(writer, "SIGQUIT: quit\nprocess {}\n", std::process::id())?;
+        write_threads_but(Some(sys::thread_id()), writer)
+    };
     let thread = std::thread::Builder::new().name("profiler-dump".to_owned()).spawn(dump);
     // Without memory for a thread there is no dump, but an end.
     let _ = thread.map(std::thread::JoinHandle::join);
@@ -342,11 +347,17 @@ const DUMP_CHUNK: usize = 100;
 /// # Errors
 ///
 /// What the writer returns.
-pub fn write_threads(mut writer: impl Write) -> io::Result<()> {
+pub fn write_threads(writer: impl Write) -> io::Result<()> {
+    write_threads_but(None, writer)
+}
+
+/// Does what [`write_threads`] does, but leaves a thread out.
+fn write_threads_but(but: Option<u32>, mut writer: impl Write) -> io::Result<()> {
     see_to_tending();
     stack::refresh();
     let caller = sys::thread_id();
     let mut states = threads::states(asked(ThreadView::All));
+    states.retain(|state| Some(state.thread) != but);
     states.sort_by_key(|state| (state.thread != caller, state.thread));
     let labels = LabelView { wait: false, ..LabelView::ALL };
     let view = default_view().labels(labels);

@@ -62,7 +62,8 @@ impl fmt::Display for ServeError {
             ),
             Self::Bind { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "{address} is in use ({error}): choose another port, or port 0 for one that is free"
+                "{address} is in use ({error}): choose another port, or port 0 for one that is free; \
+                 PROFILER_ADDR replaces the address"
             ),
             Self::Bind { address, error } => write!(f, "{address} cannot be listened on: {error}"),
             Self::AlreadyServing { address, first } => write!(

@@ -4,11 +4,11 @@
 //! happen on a thread of the caller's runtime. The future and the thread share one place for the
 //! response; dropping the future tells the thread that nobody waits any more.
 
+use profiler_core::thread;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;

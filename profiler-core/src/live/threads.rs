@@ -63,9 +63,13 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
     let all = threads.iter().map(|(thread, _)| *thread);
     let mut places = asked.map(|depth| stacks::ask(all, depth)).unwrap_or_default();
     // A number may come round again while the block of a thread that is gone still has it.
-    let mut all: Vec<_> = thread::all().collect();
-    all.sort_unstable_by_key(|block| block.number());
-    let blocks: FxHashMap<_, _> = all.into_iter().map(|block| (block.owner_id(), block)).collect();
+    let mut blocks: FxHashMap<u32, &Thread> = FxHashMap::default();
+    for block in thread::all() {
+        let known = blocks.entry(block.owner_id()).or_insert(block);
+        if block.number() > known.number() {
+            *known = block;
+        }
+    }
     let mut keys = Keys::default();
     threads
         .into_iter()

@@ -49,6 +49,8 @@ struct Wall {
     captures: FxHashMap<u64, Capturing>,
     /// Whether the thread is there that ticks.
     ticking: bool,
+    /// Its number.
+    ticker: u32,
     last_tick: Option<Instant>,
     threads: FxHashMap<u32, Watched>,
     /// Where questions go on at the next tick.
@@ -59,6 +61,7 @@ struct Wall {
 struct Capturing {
     period: Duration,
     depth: usize,
+    looks: u64,
     /// By the numbers of stacks.
     sums: Vec<Sums>,
 }
@@ -107,7 +110,7 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     wall.tick();
     let number = CAPTURES.next();
     let period = Duration::from_secs(1) / rate;
-    wall.captures.insert(number, Capturing { period, depth, sums: Vec::new() });
+    wall.captures.insert(number, Capturing { period, depth, looks: 0, sums: Vec::new() });
     if !wall.ticking {
         // Without the thread all time goes to where threads are at the end: poor, not wrong.
         let thread = std::thread::Builder::new().name("profiler-wall".to_owned());
@@ -120,19 +123,19 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
 }
 
 impl Running {
-    /// Returns what was seen since the beginning: ticks and nanoseconds.
-    pub(crate) fn rows(&self) -> Rows {
+    /// Returns what was seen since the beginning, ticks and nanoseconds, and how many ticks there were.
+    pub(crate) fn rows(&self) -> (Rows, u64) {
         let mut wall = WALL.lock();
         wall.tick();
         let mut rows = Rows::default();
-        let Some(capturing) = wall.captures.get(&self.number) else { return rows };
+        let Some(capturing) = wall.captures.get(&self.number) else { return (rows, 0) };
         for (key, sums) in wall.stacks.keys.iter().zip(&capturing.sums) {
             for (on_cpu, [ticks, nanoseconds]) in [(true, sums.running), (false, sums.waiting)] {
                 let key = Key { on_cpu: Some(on_cpu), ..key.clone() };
                 merge::add(&mut rows, key, [ticks, nanoseconds, 0, 0], None);
             }
         }
-        rows
+        (rows, capturing.looks)
     }
 }
 
@@ -148,8 +151,13 @@ impl Drop for Running {
     }
 }
 
-/// The thread that ticks, while captures run.
+/// The thread that ticks, while captures run. It does not look at itself.
 fn run() {
+    let thread = sys::thread_id();
+    let mut wall = WALL.lock();
+    wall.ticker = thread;
+    wall.threads.remove(&thread);
+    drop(wall);
     // What the last tick took: on the clock, and of this thread's CPU time. Where others run meanwhile
     // the one says nothing of the other.
     let (mut late, mut cost) = (Duration::ZERO, Duration::ZERO);
@@ -176,6 +184,7 @@ impl Wall {
         let now = Instant::now();
         self.last_tick = Some(now);
         let time = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
+        self.captures.values_mut().for_each(|capturing| capturing.looks += 1);
         for (&thread, watched) in &mut self.threads {
             // Gone since the last look, perhaps: then it has used no more.
             let clock = sampling::thread_cpu(thread).unwrap_or(watched.clock);
@@ -212,7 +221,8 @@ impl Wall {
             lives && !watched.is_another
         });
         for &thread in &threads {
-            if !self.threads.contains_key(&thread)
+            if thread != self.ticker
+                && !self.threads.contains_key(&thread)
                 && let Some(watched) = Watched::new(thread, &mut self.stacks)
             {
                 self.threads.insert(thread, watched);

@@ -4,11 +4,11 @@
 //! runtime: one thread accepts, and each connection gets a thread for its one request. Both are
 //! idle in the kernel until somebody asks. Threads are bounded, and so is the time of each client.
 
+use profiler_core::thread::{self, JoinHandle};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use self::connection::Patience;
