@@ -3,7 +3,7 @@
 use std::backtrace::Backtrace;
 use std::hint::black_box;
 
-use profiler_tests::cpu::{MILLISECOND, cumulative, for_cpu_time, is_whole};
+use profiler_tests::cpu::{MILLISECOND, cumulative, for_cpu_time};
 use profiler_tests::keep;
 
 use super::capture;
@@ -19,6 +19,9 @@ fn taker_of_backtraces() {
 #[test]
 fn backtraces_are_taken_under_fire() {
     let profile = capture(taker_of_backtraces);
-    is_whole(&profile);
+    // The fire strikes threads too that have only just begun, before the profiler has seen them; each such
+    // signal counts as one nanosecond. One of a timer would be a hundred thousand.
+    let lost = cumulative(&profile, "[lost]");
+    assert!(lost < 100_000, "{lost} ns: {:?}", profile.comments());
     assert!(cumulative(&profile, "taker_of_backtraces") > 0);
 }
