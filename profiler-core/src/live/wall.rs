@@ -153,11 +153,7 @@ impl Drop for Running {
 
 /// The thread that ticks, while captures run. It does not look at itself.
 fn run() {
-    let thread = sys::thread_id();
-    let mut wall = WALL.lock();
-    wall.ticker = thread;
-    wall.threads.remove(&thread);
-    drop(wall);
+    WALL.lock().leave_out(sys::thread_id());
     // What the last tick took: on the clock, and of this thread's CPU time. Where others run meanwhile
     // the one says nothing of the other.
     let (mut late, mut cost) = (Duration::ZERO, Duration::ZERO);
@@ -178,6 +174,18 @@ fn run() {
 }
 
 impl Wall {
+    /// Looks at the ticking thread no more, and forgets what was seen of it before it had a turn.
+    fn leave_out(&mut self, ticker: u32) {
+        self.ticker = ticker;
+        if let Some(watched) = self.threads.remove(&ticker) {
+            for capturing in self.captures.values_mut() {
+                if let Some(sums) = capturing.sums.get_mut(watched.stack) {
+                    *sums = Sums::default();
+                }
+            }
+        }
+    }
+
     /// Gives the time since the last tick to where threads are, and looks at them anew.
     fn tick(&mut self) {
         let Some(last) = self.last_tick else { return };
