@@ -19,9 +19,8 @@ fn taker_of_backtraces() {
 #[test]
 fn backtraces_are_taken_under_fire() {
     let profile = capture(taker_of_backtraces);
-    // The fire strikes threads too that have only just begun, before the profiler has seen them; each such
-    // signal counts as one nanosecond. One of a timer would be a hundred thousand.
-    let lost = cumulative(&profile, "[lost]");
-    assert!(lost < 100_000, "{lost} ns: {:?}", profile.comments());
-    assert!(cumulative(&profile, "taker_of_backtraces") > 0);
+    // The fire strikes threads too that have only just begun, and they take what was set aside for others: so
+    // samples of those may be lost, but not of this one, which is known from its start.
+    let sampled = cumulative(&profile, "taker_of_backtraces") / MILLISECOND.cast_signed();
+    assert!((200..=310).contains(&sampled), "{sampled} of 300 ms: {:?}", profile.comments());
 }
