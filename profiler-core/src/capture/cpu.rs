@@ -138,22 +138,24 @@ pub(crate) struct Truth {
 
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
 pub(crate) fn begin(rate: u32) -> Running {
-    let mut timers = TIMERS.lock();
-    let number = CAPTURES.next();
-    timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
-    timers.follow();
-    // Relaxed: whoever reads it takes the lock next.
-    RUNNING.store(true, Ordering::Relaxed);
-    // Those that are refused one from the beginning are counted too.
-    Running { number, before: Truth { refused: timers.refused, ..timers.truth() } }
+    with_timers(|timers| {
+        let number = CAPTURES.next();
+        timers.captures.insert(number, 1_000_000_000 / u64::from(rate.clamp(1, FASTEST)));
+        timers.follow();
+        // Relaxed: whoever reads it takes the lock next.
+        RUNNING.store(true, Ordering::Relaxed);
+        // Those that are refused one from the beginning are counted too.
+        Running { number, before: Truth { refused: timers.refused, ..timers.truth() } }
+    })
 }
 
 impl Running {
     /// Returns what the clocks say of the time since the beginning.
     pub(crate) fn truth(&self) -> Truth {
-        let mut timers = TIMERS.lock();
-        timers.look();
-        let now = timers.truth();
+        let now = with_timers(|timers| {
+            timers.look();
+            timers.truth()
+        });
         Truth {
             process: now.process.saturating_sub(self.before.process),
             sampled: now.sampled.saturating_sub(self.before.sampled),
@@ -165,9 +167,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut timers = TIMERS.lock();
-        timers.captures.remove(&self.number);
-        timers.follow();
+        with_timers(|timers| {
+            timers.captures.remove(&self.number);
+            timers.follow();
+        });
     }
 }
 
@@ -175,13 +178,12 @@ impl Drop for Running {
 pub(crate) fn look_for_threads() {
     // Relaxed: see `begin`.
     if RUNNING.load(Ordering::Relaxed) {
-        let mut timers = TIMERS.lock();
-        timers.ask_for_time();
-        // Relaxed: a flag.
-        let missed = MISSED.swap(false, Ordering::Relaxed);
-        if missed || timers.next_look.is_some_and(|next| Instant::now() >= next) {
-            timers.look();
-        }
+        with_timers(|timers| {
+            timers.ask_for_time();
+            if timers.next_look.is_some_and(|next| Instant::now() >= next) {
+                timers.look();
+            }
+        });
     }
 }
 
@@ -190,10 +192,30 @@ pub(crate) fn look_for_threads() {
 pub(crate) fn thread_starts() {
     // Relaxed: see `begin`.
     if RUNNING.load(Ordering::Relaxed) {
-        match TIMERS.get().try_lock() {
-            Ok(mut timers) => timers.add(sys::thread_id()),
-            // Relaxed: read within the next ten milliseconds.
-            Err(_) => MISSED.store(true, Ordering::Relaxed),
+        let thread = sys::thread_id();
+        let see_to_it = || TIMERS.get().try_lock().map(|mut timers| timers.add(thread));
+        if see_to_it().is_err() {
+            MISSED.store(true, Ordering::SeqCst);
+            // Whoever has the lock now sees that when he has given it back.
+            let _ = see_to_it();
+        }
+    }
+}
+
+/// Takes the lock, and sees afterwards to threads that started meanwhile.
+fn with_timers<R>(body: impl FnOnce(&mut Timers) -> R) -> R {
+    let mut timers = TIMERS.lock();
+    let result = body(&mut timers);
+    loop {
+        drop(timers);
+        // SeqCst, all: either this sees the flag, or the thread that sets it finds the lock free.
+        if !MISSED.load(Ordering::SeqCst) {
+            return result;
+        }
+        let Ok(again) = TIMERS.get().try_lock() else { return result };
+        timers = again;
+        if MISSED.swap(false, Ordering::SeqCst) {
+            timers.look();
         }
     }
 }

@@ -131,7 +131,7 @@ pub(crate) fn is_deaf(thread: u32) -> bool {
     platform::is_deaf(thread)
 }
 
-/// Returns whether a thread of this process blocks the signal of timers. Reads a file, and allocates; not
+/// Returns whether the signal of a timer waits for a thread of this process that blocks it. Reads a file, and allocates; not
 /// for signal handlers.
 pub(crate) fn blocks_timers(thread: u32) -> bool {
     platform::blocks_timers(thread)

@@ -61,12 +61,16 @@ fn waiting(call: &str) -> Option<Activity> {
 
 pub(super) fn is_deaf(thread: u32) -> bool {
     status(thread).is_none_or(|status| {
-        blocks_signal(&status) || field(&status, "State:").starts_with(['D', 'T', 't', 'X', 'Z'])
+        has_signal(&status, "SigBlk:")
+            || field(&status, "State:").starts_with(['D', 'T', 't', 'X', 'Z'])
     })
 }
 
 pub(super) fn blocks_timers(thread: u32) -> bool {
-    status(thread).is_some_and(|status| blocks_signal(&status))
+    // One that starts a thread blocks all signals for a moment.
+    status(thread).is_some_and(|status| {
+        ["SigBlk:", "SigPnd:"].into_iter().all(|set| has_signal(&status, set))
+    })
 }
 
 fn status(thread: u32) -> Option<String> {
@@ -77,9 +81,10 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim)
 }
 
-fn blocks_signal(status: &str) -> bool {
-    let blocked = u64::from_str_radix(field(status, "SigBlk:"), 16).unwrap_or(0);
-    blocked >> (libc::SIGPROF - 1) & 1 != 0
+/// Whether the signal of timers is in a set of signals.
+fn has_signal(status: &str, set: &str) -> bool {
+    let set = u64::from_str_radix(field(status, set), 16).unwrap_or(0);
+    set >> (libc::SIGPROF - 1) & 1 != 0
 }
 
 #[cfg(test)]
