@@ -20,7 +20,7 @@
 //! more than a part in [`SHARE`] of a core.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
@@ -53,8 +53,9 @@ const SETTLED: u64 = 1_000_000;
 
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
-/// Whether a thread has started that could not see to its timer itself.
-static MISSED: AtomicBool = AtomicBool::new(false);
+/// Threads that have started and could not see to their timers themselves; 0 for none. Where there is no room
+/// for one, it is found like those of others.
+static NEWBORN: [AtomicU32; 32] = [const { AtomicU32::new(0) }; 32];
 static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::default);
 static CAPTURES: Numbers = Numbers::new();
 
@@ -194,9 +195,11 @@ pub(crate) fn thread_starts() {
     if RUNNING.load(Ordering::Relaxed) {
         let thread = sys::thread_id();
         let see_to_it = || TIMERS.get().try_lock().map(|mut timers| timers.add(thread));
-        if see_to_it().is_err() {
-            MISSED.store(true, Ordering::SeqCst);
-            // Whoever has the lock now sees that when he has given it back.
+        // SeqCst: either whoever has the lock sees the number when he has given it back, or the lock is free.
+        let put = |place: &AtomicU32| {
+            place.compare_exchange(0, thread, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        };
+        if see_to_it().is_err() && NEWBORN.iter().any(put) {
             let _ = see_to_it();
         }
     }
@@ -208,14 +211,17 @@ fn with_timers<R>(body: impl FnOnce(&mut Timers) -> R) -> R {
     let result = body(&mut timers);
     loop {
         drop(timers);
-        // SeqCst, all: either this sees the flag, or the thread that sets it finds the lock free.
-        if !MISSED.load(Ordering::SeqCst) {
+        // SeqCst: see `thread_starts`.
+        if NEWBORN.iter().all(|thread| thread.load(Ordering::SeqCst) == 0) {
             return result;
         }
         let Ok(again) = TIMERS.get().try_lock() else { return result };
         timers = again;
-        if MISSED.swap(false, Ordering::SeqCst) {
-            timers.look();
+        for thread in &NEWBORN {
+            let thread = thread.swap(0, Ordering::SeqCst);
+            if thread != 0 {
+                timers.add(thread);
+            }
         }
     }
 }
