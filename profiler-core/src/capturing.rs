@@ -8,7 +8,7 @@ use crate::capture::signal;
 use crate::error::Unavailable;
 use crate::kind::Kind;
 use crate::live::wall;
-use crate::merge::{self, Key, Rows, Stack};
+use crate::merge::{self, At, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
 use crate::view::View;
@@ -44,7 +44,7 @@ enum Running {
     Cpu {
         running: cpu::Running,
         /// What there was before.
-        before: Rows,
+        before: (Rows, At),
     },
     Wall(wall::Running),
 }
@@ -125,10 +125,14 @@ impl Capture {
 }
 
 /// Returns the CPU time since the rows of `before`, and what there is to say of it.
-fn cpu_time(running: cpu::Running, before: Rows, period: i64) -> (Rows, Option<String>) {
-    let mut rows = merge::tallies(Source::Cpu, None);
+fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, Option<String>) {
+    let (mut rows, at) = merge::tallies(Source::Cpu, None);
     let truth = running.truth();
     drop(running);
+    let (before, began) = before;
+    for (key, sums) in began.moved_until(&at, Source::Cpu) {
+        merge::add(&mut rows, key, sums.values, None);
+    }
     merge::subtract(&mut rows, before);
     let captured: i64 = rows.values().map(|sums| sums.values[1]).sum();
     let lost: i64 = rows

@@ -1,5 +1,6 @@
 //! Configuration: what is recorded, how deep, and what is shown by default.
 
+use crate::buffer::budget;
 use crate::error::ConfigError;
 use crate::view::{LabelView, Symbols, View};
 
@@ -67,8 +68,7 @@ impl Default for Rates {
 pub struct Config {
     pub(crate) rates: Rates,
     pub(crate) stack_depth: usize,
-    pub(crate) max_stacks: usize,
-    pub(crate) max_spans: usize,
+    pub(crate) memory: usize,
     pub(crate) symbol_cache: usize,
     pub(crate) dump_on_sigquit: bool,
     pub(crate) view: View,
@@ -79,8 +79,7 @@ impl Default for Config {
         Self {
             rates: Rates::DEFAULT,
             stack_depth: 128,
-            max_stacks: 16_384,
-            max_spans: 4_096,
+            memory: budget::DEFAULT,
             symbol_cache: 4 << 20,
             dump_on_sigquit: false,
             view: View::default(),
@@ -91,6 +90,8 @@ impl Default for Config {
 impl Config {
     /// The deepest stack that can be asked for.
     pub const MAX_STACK_DEPTH: usize = 1024;
+    /// The least that can be given to [`Config::memory`], in bytes.
+    pub const LEAST_MEMORY: usize = 1 << 20;
 
     /// Sets what is recorded.
     #[must_use]
@@ -107,19 +108,16 @@ impl Config {
         self
     }
 
-    /// Sets how many distinct stacks each thread may keep (default 16,384); further ones are summed
-    /// under `[overflow]`. A stack of 30 frames takes about 350 bytes.
+    /// Sets how many bytes stacks, span paths and label sets may take in the whole process (default
+    /// 32 MiB, at least 1 MiB). [`Stats::bytes`](crate::Stats::bytes) says what they take.
+    ///
+    /// A stack of 30 frames takes about 400 bytes, for each thread that records it; a path about 128.
+    /// When there is little room left, the stacks of all threads are added up, and those that have not
+    /// changed since lose first the values of their labels, which become `[other]`, and then their
+    /// frames: they stand under `[overflow]`. Totals stay exact, and new stacks are seen.
     #[must_use]
-    pub const fn max_stacks_per_thread(mut self, stacks: usize) -> Self {
-        self.max_stacks = stacks;
-        self
-    }
-
-    /// Sets how many distinct span paths each thread may keep (default 4,096); further ones are
-    /// summed under `[overflow]`. A path takes about 128 bytes.
-    #[must_use]
-    pub const fn max_spans_per_thread(mut self, paths: usize) -> Self {
-        self.max_spans = paths;
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes.max(Self::LEAST_MEMORY);
         self
     }
 
@@ -163,6 +161,7 @@ impl Config {
     /// | `PROFILER_MUTEX_FRACTION` | [`Rates::mutex_fraction`] |
     /// | `PROFILER_HEAP_BYTES` | [`Rates::heap_bytes`] |
     /// | `PROFILER_STACK_DEPTH` | [`Config::stack_depth`], 1 to 1024 |
+    /// | `PROFILER_MEMORY` | [`Config::memory`] |
     /// | `PROFILER_DUMP_ON_SIGQUIT` | [`Config::dump_on_sigquit`], `1` or `0` |
     /// | `PROFILER_SYMBOLS` | `dwarf`, `table` or `none` |
     /// | `PROFILER_LABELS` | names as in `?labels=`, separated by commas |
@@ -218,6 +217,15 @@ impl Config {
         if let Some(depth) = read(name, variable(name), accepted, depth)? {
             config.stack_depth = depth;
         }
+        let accepted = "a whole number of bytes, at least 1048576";
+        if let Some(bytes) = number("PROFILER_MEMORY", accepted)? {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if bytes < Self::LEAST_MEMORY {
+                let value = bytes.to_string();
+                return Err(ConfigError { variable: "PROFILER_MEMORY", value, accepted });
+            }
+            config.memory = bytes;
+        }
         let name = "PROFILER_DUMP_ON_SIGQUIT";
         let switch = |value: &str| match value {
             "1" => Some(true),
@@ -260,6 +268,7 @@ mod tests {
         assert_eq!(rates("PROFILER_MUTEX_NS", " 0 "), Rates::DEFAULT.mutex_ns(0));
         assert_eq!(rates("PROFILER_MUTEX_FRACTION", "7"), Rates::DEFAULT.mutex_fraction(7));
         assert_eq!(rates("PROFILER_HEAP_BYTES", "0"), Rates::DEFAULT.heap_bytes(0));
+        assert_eq!(config("PROFILER_MEMORY", "2097152").expect("accepted").memory, 2 << 20);
         assert_eq!(config("PROFILER_STACK_DEPTH", "64").expect("accepted").stack_depth, 64);
         assert!(config("PROFILER_DUMP_ON_SIGQUIT", "1").expect("accepted").dump_on_sigquit);
         let view = |name, value| config(name, value).expect("accepted").view;
@@ -278,6 +287,8 @@ mod tests {
             ("PROFILER_HEAP_BYTES", "512k", "bytes"),
             ("PROFILER_STACK_DEPTH", "0", "from 1 to 1024"),
             ("PROFILER_STACK_DEPTH", "1025", "from 1 to 1024"),
+            ("PROFILER_MEMORY", "1000", "at least 1048576"),
+            ("PROFILER_MEMORY", "32M", "bytes"),
             ("PROFILER_DUMP_ON_SIGQUIT", "yes", "1 or 0"),
             ("PROFILER_SYMBOLS", "yes", "dwarf, table or none"),
             ("PROFILER_LABELS", "span,user", "acquired_at"),

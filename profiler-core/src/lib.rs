@@ -117,7 +117,7 @@ pub use capturing::Capture;
 pub use config::{Config, Rates};
 pub use error::{ConfigError, StartError, Unavailable};
 pub use kind::{Description, Kind, Read, TextForm, ValueType};
-pub use labels::Labels;
+pub use labels::{LabelPairs, Labels};
 pub use memory::{Allocations, Memory, memory, release_memory};
 pub use profile::{Frame, LabelValue, Profile, Sample, TopEntry};
 pub use profiler::{

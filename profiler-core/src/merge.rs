@@ -2,15 +2,17 @@
 //!
 //! Merging is addition, so the order of reading does not matter; nothing that is read waits.
 
-use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::buffer::archive::{self, Moment};
 use crate::buffer::emergency::{EMERGENCY, Emergency};
 use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
-use crate::buffer::row::{BUCKETS, Row};
+use crate::buffer::row::{BUCKETS, HeldRow, Row};
 use crate::buffer::thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
@@ -23,10 +25,49 @@ pub(crate) const VALUES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Stack {
     /// Addresses of instructions, leaf first: each lies inside its call, so return addresses have
-    /// been taken back by one already. May be empty. Borrowed if from a row, which lives for ever.
-    Native(Cow<'static, [u64]>),
+    /// been taken back by one already. May be empty.
+    Native(Frames),
     /// What has no stack, under a name in brackets, for example `[handoff]`.
     Marker(&'static str),
+}
+
+/// The addresses of a stack.
+#[derive(Debug, Clone)]
+pub(crate) enum Frames {
+    /// Where a row has them.
+    Of(HeldRow),
+    Own(Arc<[u64]>),
+}
+
+impl Deref for Frames {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            Self::Of(row) => row.key().frames,
+            Self::Own(frames) => frames,
+        }
+    }
+}
+
+impl From<Vec<u64>> for Frames {
+    fn from(frames: Vec<u64>) -> Self {
+        Self::Own(frames.into())
+    }
+}
+
+impl PartialEq for Frames {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Frames {}
+
+impl Hash for Frames {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
 }
 
 /// Everything that tells one row from another.
@@ -92,7 +133,7 @@ impl Keys {
     pub(crate) fn of_row(&mut self, header: &Header, row: Row) -> Key {
         let stack = match header.marker.name() {
             Some(name) => Stack::Marker(name),
-            None => Stack::Native(Cow::Borrowed(row.key().frames)),
+            None => Stack::Native(Frames::Of(row.hold())),
         };
         self.key(header, stack)
     }
@@ -137,44 +178,91 @@ impl Keys {
     }
 }
 
+/// When something was read: a later reading finds out what was moved to coarser rows since.
+#[derive(Debug, Clone)]
+pub(crate) struct At(Option<Arc<Moment>>);
+
+impl At {
+    /// When nothing can have been moved, or nobody asks.
+    pub(crate) const NEVER: Self = Self(None);
+
+    /// Returns what was moved since and until a later reading: what went away from a row is positive,
+    /// what came to one negative, so that a difference is right with it.
+    pub(crate) fn moved_until(&self, later: &Self, source: Source) -> Rows {
+        let mut rows = Rows::default();
+        let mut keys = Keys::default();
+        if let (Self(Some(earlier)), Self(Some(later))) = (self, later) {
+            let _nothing_ends = archive::lock();
+            earlier.moves_until(later, |moved| {
+                let (from, to) = moved.rows();
+                let header = from.header();
+                if header.source == source {
+                    let (values, waits) = (shown(source, from.values()), from.bucket_values());
+                    let taken = waits.map(|waits| waits.map(|(count, sum)| (-count, -sum)));
+                    add(&mut rows, keys.of_row(&header, from), values, waits);
+                    let values = values.map(i64::wrapping_neg);
+                    add(&mut rows, keys.of_row(&to.header(), to), values, taken);
+                }
+            });
+        }
+        rows
+    }
+}
+
+/// Returns the values of a row as they are shown.
+fn shown(source: Source, values: [i64; VALUES]) -> [i64; VALUES] {
+    let [first, second, third, fourth] = values;
+    match source {
+        // Whole objects only; parts of several threads may make one together.
+        Source::Alloc => {
+            let whole = |parts: i64| parts / OBJECT;
+            [whole(first), second, whole(first - fourth), second - third]
+        }
+        Source::Custom => [first - fourth, 0, 0, 0],
+        _ => values,
+    }
+}
+
 /// Returns the rows of one source, summed over all threads; for custom profiles those of one name.
-pub(crate) fn tallies(source: Source, custom: Option<&str>) -> Rows {
+pub(crate) fn tallies(source: Source, custom: Option<&str>) -> (Rows, At) {
     let mut rows = Rows::default();
     let mut keys = Keys::default();
     let wanted = |header: &Header| {
         header.source == source && (source != Source::Custom || header.name == custom)
     };
-    for thread in thread::all() {
-        thread.for_each_row(|row| {
-            let header = row.header();
-            if wanted(&header) {
-                add(&mut rows, keys.of_row(&header, row), row.values(), row.bucket_values());
-            }
-        });
-    }
+    let mut archive = archive::lock();
+    // Whoever reads sees to it as well: the profiler's own thread may get no processor.
+    archive.make_room();
+    archive.for_each_row(|row| {
+        let header = row.header();
+        if wanted(&header) {
+            let values = shown(source, row.values());
+            add(&mut rows, keys.of_row(&header, row), values, row.bucket_values());
+        }
+    });
     EMERGENCY.for_each(|header, values| {
         let marker = header.marker.name().unwrap_or("[lost]");
         if wanted(&header) {
             add(&mut rows, keys.key(&header, Stack::Marker(marker)), values, None);
         }
     });
-    rows
+    (rows, At(Some(archive.now())))
 }
 
 /// Returns what was allocated and what of it is alive, by where it was allocated: objects and bytes.
-pub(crate) fn heap() -> Rows {
-    let for_each = |visit: &mut dyn FnMut(Row)| {
-        for thread in thread::all() {
-            thread.for_each_row(&mut *visit);
-        }
-    };
-    heap_of(for_each, &EMERGENCY)
+pub(crate) fn heap() -> (Rows, At) {
+    let mut archive = archive::lock();
+    archive.make_room();
+    let rows = heap_of(|visit| archive.for_each_row(visit), &EMERGENCY);
+    (rows, At(Some(archive.now())))
 }
 
 /// The same of any rows.
 ///
 /// All frees are read before any allocation, so that nothing is freed that is not allocated. A row that
 /// comes to be meanwhile is newer than this reading.
+///
+/// Rows do not end meanwhile.
 fn heap_of(for_each: impl FnOnce(&mut dyn FnMut(Row)), emergency: &Emergency) -> Rows {
     let is_alloc = |header: &Header| header.source == Source::Alloc;
     let lost = || {
@@ -206,10 +294,8 @@ fn heap_of(for_each: impl FnOnce(&mut dyn FnMut(Row)), emergency: &Emergency) ->
         add(&mut rows, key, [objects, bytes, freed_bytes, freed_objects], None);
     }
     for sums in rows.values_mut() {
-        let [objects, bytes, freed_bytes, freed_objects] = sums.values;
-        // Whole objects only now: parts of several threads may make one together.
-        let whole = |parts: i64| parts / OBJECT;
-        sums.values = [whole(objects), bytes, whole(objects - freed_objects), bytes - freed_bytes];
+        // Only now: parts of several threads may make an object together.
+        sums.values = shown(Source::Alloc, sums.values);
     }
     rows
 }
@@ -256,7 +342,7 @@ pub(crate) fn spans() -> Rows {
         while let Some(node) = open.pop() {
             let [calls, busy, idle] = node.values();
             let header = Header { node: Some(node), ..Header::new(Source::Custom) };
-            let key = keys.key(&header, Stack::Native(Cow::Borrowed(&[])));
+            let key = keys.key(&header, Stack::Native(Vec::new().into()));
             add(&mut rows, key, [calls, busy, idle, 0], None);
             open.extend(node.children());
         }
@@ -266,13 +352,13 @@ pub(crate) fn spans() -> Rows {
 
 /// Returns how many threads were created where, and how many there are or were that come from nobody knows
 /// where.
-pub(crate) fn threads() -> Rows {
-    let mut rows = tallies(Source::Threadcreate, None);
+pub(crate) fn threads() -> (Rows, At) {
+    let (mut rows, at) = tallies(Source::Threadcreate, None);
     let unknown = i64::try_from(thread::from_unknown()).unwrap_or(i64::MAX);
     let header = Header::new(Source::Threadcreate);
     let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
     add(&mut rows, key, [unknown, 0, 0, 0], None);
-    rows
+    (rows, at)
 }
 
 /// What tallies hold besides their rows.
@@ -288,11 +374,10 @@ pub(crate) struct Held {
 /// Returns what all tallies hold.
 pub(crate) fn held() -> Held {
     let mut counted = Counted::default();
-    let mut bytes = crate::labels::bytes();
-    for thread in thread::all() {
-        thread.for_each_row(|row| counted.add(&row.header(), row.values()[0]));
-        bytes += thread.bytes();
-    }
+    let archive = archive::lock();
+    archive.for_each_row(|row| counted.add(&row.header(), row.values()[0]));
+    let threads = thread::all().map(|thread| thread.bytes()).sum::<usize>();
+    let bytes = crate::labels::bytes() + archive.bytes() + threads;
     EMERGENCY.for_each(|header, values| counted.add(&header, values[0]));
     let [records, lost] = counted.sums();
     Held { records, lost, bytes }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::answer::QUESTIONS;
+use crate::buffer::{archive, budget};
 use crate::buffer::record::Source;
 use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope, signal};
 use crate::config::{Config, Rates};
@@ -14,7 +15,7 @@ use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
 use crate::live::threads;
 use crate::memory::memory;
-use crate::merge::{self, Key, Rows};
+use crate::merge::{self, At, Key, Rows};
 use crate::per_process::{self, PerProcess};
 use crate::profile::{self, Profile, Reading, Resolver};
 use crate::view::{LabelView, StackView, ThreadView, View};
@@ -51,8 +52,10 @@ pub struct Stats {
     pub lost: u64,
     /// Stacks that ended early because every reader of unwind tables was busy just then.
     pub cut_stacks: u64,
-    /// Bytes held by tallies, span paths, labels and the set of live samples.
+    /// Bytes held by stacks, span paths, label sets and the set of live samples.
     pub bytes: usize,
+    /// What all but the last of these may take; see [`Config::memory`].
+    pub budget: usize,
 }
 
 /// Starts the profiler: from now on it records.
@@ -93,7 +96,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
         sys::sampling::forked();
         per_process::forked();
     });
-    capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
+    budget::set(config.memory);
+    capture::switch_on(config.stack_depth);
     alloc::follow_rate();
     // Most often the main thread, whose stack cannot be found in a signal handler.
     capture::thread();
@@ -130,6 +134,9 @@ fn tend() {
         std::thread::sleep(Duration::from_micros(TICK * 1000 + (random >> 32) % (TICK * 2000)));
         scope::tick();
         cpu::look_for_threads();
+        if budget::is_pressing() {
+            archive::lock().make_room();
+        }
         if sys::is_quitting() {
             dump_and_quit();
         }
@@ -200,6 +207,7 @@ pub fn stats() -> Stats {
         lost: held.lost.cast_unsigned(),
         cut_stacks: stack::cut_walks(),
         bytes: held.bytes + alloc::bytes(),
+        budget: budget::get(),
     }
 }
 
@@ -224,11 +232,11 @@ pub fn count(kind: Kind) -> usize {
             usize::try_from(threads).unwrap_or(usize::MAX)
         }
         Kind::Custom(_) => {
-            let count: i64 = rows(kind).values().map(|sums| sums.values[0]).sum();
+            let count: i64 = rows(kind).0.values().map(|sums| sums.values[0]).sum();
             usize::try_from(count).unwrap_or(0)
         }
         Kind::Profile | Kind::Wall => 0,
-        Kind::Allocs | Kind::Block | Kind::Heap | Kind::Mutex | Kind::Spans => rows(kind).len(),
+        Kind::Allocs | Kind::Block | Kind::Heap | Kind::Mutex | Kind::Spans => rows(kind).0.len(),
     }
 }
 
@@ -257,11 +265,12 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     };
     // First, so that what the reading allocates is not in it.
     let memory = matches!(kind, Kind::Allocs | Kind::Heap).then(memory);
-    let rows = match kind {
-        Kind::Goroutine => threads::rows(asked(view.threads)),
+    let (rows, at) = match kind {
+        Kind::Goroutine => (threads::rows(asked(view.threads)), At::NEVER),
         _ => rows(kind),
     };
-    Ok(build(kind, view, period, SystemTime::now(), &rows).with_memory(memory))
+    let profile = build(kind, view, period, SystemTime::now(), &rows);
+    Ok(profile.with_memory(memory).with_moment(at, view))
 }
 
 /// Makes a profile of rows that were read.
@@ -304,16 +313,50 @@ allocator that it has now, if it names one, in the place of std::alloc::System:
 static ALLOCATOR: profiler_core::ProfiledAllocator<std::alloc::System> =
     profiler_core::ProfiledAllocator::new(std::alloc::System);";
 
-fn rows(kind: Kind) -> Rows {
+/// Returns the source of a kind whose rows are kept in tallies.
+fn source(kind: Kind) -> Option<Source> {
+    match kind {
+        Kind::Allocs | Kind::Heap => Some(Source::Alloc),
+        Kind::Block => Some(Source::Block),
+        Kind::Mutex => Some(Source::Mutex),
+        Kind::Custom(_) => Some(Source::Custom),
+        Kind::Threadcreate => Some(Source::Threadcreate),
+        Kind::Goroutine | Kind::Profile | Kind::Spans | Kind::Wall => None,
+    }
+}
+
+fn rows(kind: Kind) -> (Rows, At) {
     match kind {
         Kind::Allocs | Kind::Heap => merge::heap(),
         Kind::Block => merge::tallies(Source::Block, None),
         Kind::Mutex => merge::tallies(Source::Mutex, None),
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
-        Kind::Profile | Kind::Wall => Rows::default(),
-        Kind::Spans => merge::spans(),
-        Kind::Goroutine => threads::rows(None),
+        Kind::Profile | Kind::Wall => (Rows::default(), At::NEVER),
+        Kind::Spans => (merge::spans(), At::NEVER),
+        Kind::Goroutine => (threads::rows(None), At::NEVER),
         Kind::Threadcreate => merge::threads(),
+    }
+}
+
+impl Profile {
+    /// Returns what has come since `earlier`: the difference, sample by sample.
+    ///
+    /// Both must come from this process: stacks are told by their addresses. Samples with no
+    /// difference are left out; negative values stay: of `heap`, what was in use then and is not now.
+    ///
+    /// # Panics
+    ///
+    /// If the two are of different kinds.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let moved = match (self.moment(), earlier.moment(), source(self.kind())) {
+            (Some((later, view)), Some((earlier, _)), Some(source)) => {
+                let rows = earlier.moved_until(later, source);
+                (!rows.is_empty()).then(|| build(self.kind(), *view, self.period(), self.time(), &rows))
+            }
+            _ => None,
+        };
+        self.difference(earlier, moved.as_ref())
     }
 }
 

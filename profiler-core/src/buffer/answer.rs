@@ -2,6 +2,7 @@
 
 use std::ptr;
 
+use super::archive;
 use super::primitive::AtomicPtr;
 use super::question::Questions;
 use super::thread::current;
@@ -28,6 +29,8 @@ pub(crate) enum Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) wanted: Wanted,
+    /// What `node`, `labels` and `wait` point at is there if this is still so.
+    pub(crate) endings: u64,
     /// The span path and the labels in force.
     pub(crate) node: Option<&'static Node>,
     pub(crate) labels: Option<&'static Set>,
@@ -55,6 +58,7 @@ impl Answer {
     /// Allocates nothing, waits for nothing.
     pub(crate) fn fill(&mut self, at: Option<Registers>) {
         let thread = current();
+        self.endings = archive::endings();
         self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
         self.labels = thread.and_then(|thread| thread.labels());
         self.wait = thread.and_then(|thread| thread.wait());

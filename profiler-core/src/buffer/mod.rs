@@ -3,9 +3,12 @@
 //! The protocols are told in `README.md` beside this file.
 
 pub(crate) mod answer;
+pub(crate) mod archive;
+pub(crate) mod budget;
 pub(crate) mod counters;
 pub(crate) mod emergency;
 pub(crate) mod live_set;
+pub(crate) mod names;
 #[cfg_attr(
     not(feature = "tracing"),
     allow(dead_code, reason = "what tracing's layer enters is all that there is")

@@ -16,6 +16,7 @@ pub(crate) enum Source {
     Block,
     Mutex,
     Threadcreate,
+    /// Values: things entered; and, as the last one, things left.
     Custom,
     /// Values: expiries of CPU timers, nanoseconds of CPU time.
     Cpu,
@@ -180,6 +181,12 @@ impl Row {
     pub(crate) fn header(&self) -> Header {
         // SAFETY: rows are made by `capture` alone, from `Header::words`.
         unsafe { Header::from_words(self.key().header) }
+    }
+
+    /// Returns how many things a row of a custom profile counts: those entered that are not left.
+    pub(crate) fn custom_count(&self) -> i64 {
+        let [entered, _, _, left] = self.values();
+        entered.wrapping_sub(left)
     }
 }
 

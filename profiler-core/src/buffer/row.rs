@@ -1,8 +1,14 @@
-//! A row of a tally: a key and its sums, in memory that is never moved and never freed.
+//! A row of a tally: a key and its sums, in memory that is never moved.
+//!
+//! A row ends when it is in no table and nobody holds it. The archive alone ends rows; whoever
+//! holds one adds to its sums for as long as he likes.
 
 #![allow(unsafe_code, reason = "addresses of variable number behind a fixed head")]
 
-use std::ptr::NonNull;
+use std::alloc::Layout;
+use std::cell::UnsafeCell;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 
 use super::primitive::{AtomicU64, Ordering};
 
@@ -50,33 +56,184 @@ pub(super) struct Bucket {
 
 #[repr(C)]
 pub(super) struct RowHead {
-    pub(super) hash: u64,
-    pub(super) header: [u64; HEADER],
-    pub(super) depth: usize,
+    /// Hash and header are written before the row is published, and by the archive, which has the
+    /// row to itself then.
+    title: UnsafeCell<Title>,
+    depth: usize,
     /// Whether a `[Bucket; BUCKETS]` follows the addresses.
-    pub(super) bucketed: bool,
-    pub(super) values: [AtomicU64; VALUES],
+    bucketed: bool,
+    /// How many may add to the sums or read the addresses besides the table that it is in.
+    holders: AtomicU64,
+    values: [AtomicU64; VALUES],
     // `depth` addresses follow, then the buckets.
 }
 
-/// A key and its sums, in memory that lives for ever.
+#[derive(Clone, Copy)]
+struct Title {
+    hash: u64,
+    header: [u64; HEADER],
+}
+
+/// A key and its sums. Valid while the table that it was found in may not be emptied, or while it
+/// is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row(pub(super) NonNull<RowHead>);
 
-// SAFETY: everything but the sums is written before the row is published and never again; the sums
-// are atomics; the memory is never freed.
+// SAFETY: addresses and title are written before the row is published, or by whoever has it alone;
+// the sums and the count of holders are atomics.
 unsafe impl Send for Row {}
 // SAFETY: as for Send.
 unsafe impl Sync for Row {}
 
+/// A row that does not end while this is there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HeldRow(Row);
+
+impl HeldRow {
+    /// Gives the hold up to a word, which [`HeldRow::from_raw`] takes back.
+    pub(crate) fn into_raw(self) -> *mut () {
+        let row = self.0;
+        std::mem::forget(self);
+        row.into_raw()
+    }
+
+    /// Takes back what [`HeldRow::into_raw`] gave; nothing for null.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is null or came from `into_raw`, and is taken back once.
+    pub(crate) unsafe fn from_raw(row: *mut ()) -> Option<Self> {
+        NonNull::new(row.cast()).map(|head| Self(Row(head)))
+    }
+}
+
+impl Deref for HeldRow {
+    type Target = Row;
+
+    fn deref(&self) -> &Row {
+        &self.0
+    }
+}
+
+impl Clone for HeldRow {
+    fn clone(&self) -> Self {
+        self.0.hold()
+    }
+}
+
+impl Drop for HeldRow {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `is_held`: what the holder has added is seen by whoever
+        // ends the row.
+        self.0.head().holders.fetch_sub(1, Ordering::Release);
+    }
+}
+
 impl Row {
-    pub(super) fn head(&self) -> &'static RowHead {
-        // SAFETY: rows are initialised before a `Row` is made, and live for ever.
+    fn head(&self) -> &RowHead {
+        // SAFETY: rows are initialised before a `Row` is made, and nobody has one that has ended.
         unsafe { self.0.as_ref() }
     }
 
+    /// Returns the layout of a row, and where in it the addresses and the buckets begin.
+    pub(super) fn layout(depth: usize, bucketed: bool) -> Option<(Layout, usize, usize)> {
+        let buckets = Layout::array::<Bucket>(if bucketed { BUCKETS } else { 0 }).ok()?;
+        let frames = Layout::array::<u64>(depth).ok()?;
+        let (layout, frames_at) = Layout::new::<RowHead>().extend(frames).ok()?;
+        let (layout, buckets_at) = layout.extend(buckets).ok()?;
+        Some((layout.pad_to_align(), frames_at, buckets_at))
+    }
+
+    /// Writes a row without sums.
+    ///
+    /// # Safety
+    ///
+    /// The memory is fresh and has the layout of the key's depth.
+    pub(super) unsafe fn write(
+        memory: NonNull<u8>,
+        key: RowKey<'_>,
+        hash: u64,
+        bucketed: bool,
+    ) -> Option<Self> {
+        let (_, frames_at, buckets_at) = Self::layout(key.frames.len(), bucketed)?;
+        let head = memory.cast::<RowHead>();
+        let content = RowHead {
+            title: UnsafeCell::new(Title { hash, header: key.header }),
+            depth: key.frames.len(),
+            bucketed,
+            holders: AtomicU64::new(0),
+            values: std::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        // SAFETY: fresh memory of this layout.
+        unsafe { head.write(content) };
+        let frames = memory.as_ptr().wrapping_add(frames_at).cast::<u64>();
+        // SAFETY: the layout has room for them, and fresh memory cannot overlap.
+        unsafe { ptr::copy_nonoverlapping(key.frames.as_ptr(), frames, key.frames.len()) };
+        let first = memory.as_ptr().wrapping_add(buckets_at).cast::<Bucket>();
+        for index in 0..if bucketed { BUCKETS } else { 0 } {
+            let bucket = Bucket { count: AtomicU64::new(0), sum: AtomicU64::new(0) };
+            // SAFETY: within the array that the layout has at its end.
+            unsafe { first.wrapping_add(index).write(bucket) };
+        }
+        Some(Self(head))
+    }
+
+    /// Returns the bytes that the row takes.
+    pub(crate) fn size(&self) -> usize {
+        let head = self.head();
+        Self::layout(head.depth, head.bucketed).map_or(0, |(layout, ..)| layout.size())
+    }
+
+    pub(crate) fn is_bucketed(&self) -> bool {
+        self.head().bucketed
+    }
+
+    /// Holds the row. The caller has it for certain: by its table, or as a holder.
+    pub(crate) fn hold(&self) -> HeldRow {
+        // Relaxed: whoever ends rows has taken the table away before he asks.
+        self.head().holders.fetch_add(1, Ordering::Relaxed);
+        HeldRow(*self)
+    }
+
+    /// Returns whether anybody holds the row. One that nobody holds and that is in no table that is
+    /// written stays so.
+    pub(crate) fn is_held(&self) -> bool {
+        // Acquire: pairs with the Release where a hold ends.
+        self.head().holders.load(Ordering::Acquire) != 0
+    }
+
+    /// Gives the row another header.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else has the row.
+    pub(crate) unsafe fn retitle(&self, header: [u64; HEADER]) {
+        let hash = RowKey { header, frames: self.key().frames }.hash();
+        // SAFETY: nobody else reads it.
+        unsafe { *self.head().title.get() = Title { hash, header } };
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.title().hash
+    }
+
+    fn title(&self) -> &Title {
+        // SAFETY: written before the row was published, or by whoever had it alone.
+        unsafe { &*self.head().title.get() }
+    }
+
+    /// Takes the sums and buckets of another row of the same source in.
+    ///
+    /// Nobody else adds to either.
+    pub(crate) fn take_in(&self, other: Row) {
+        self.add(other.values());
+        for (index, (count, sum)) in other.bucket_values().into_iter().flatten().enumerate() {
+            self.add_to_bucket(index, count, sum);
+        }
+    }
+
     /// Returns the row as a pointer, for `from_raw`.
-    pub(crate) fn into_raw(self) -> *mut () {
+    pub(crate) const fn into_raw(self) -> *mut () {
         self.0.as_ptr().cast()
     }
 
@@ -89,15 +246,15 @@ impl Row {
         NonNull::new(row.cast()).map(Self)
     }
 
-    fn frames_start(&self) -> *const u64 {
+    const fn frames_start(&self) -> *const u64 {
         self.0.as_ptr().wrapping_add(1).cast_const().cast()
     }
 
-    pub(crate) fn key(&self) -> RowKey<'static> {
+    pub(crate) fn key(&self) -> RowKey<'_> {
         let head = self.head();
         // SAFETY: `depth` addresses stand behind the head, written before publication.
         let frames = unsafe { std::slice::from_raw_parts(self.frames_start(), head.depth) };
-        RowKey { header: head.header, frames }
+        RowKey { header: self.title().header, frames }
     }
 
     /// Returns the sums: no later one holds more records than an earlier one.
@@ -111,7 +268,7 @@ impl Row {
         values
     }
 
-    fn buckets(&self) -> Option<&'static [Bucket; BUCKETS]> {
+    fn buckets(&self) -> Option<&[Bucket; BUCKETS]> {
         let head = self.head();
         let start = self.frames_start().wrapping_add(head.depth).cast::<[Bucket; BUCKETS]>();
         // SAFETY: a row that is `bucketed` has them behind its addresses, written before

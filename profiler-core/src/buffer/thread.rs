@@ -15,10 +15,10 @@ use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
 use super::row::Row;
 use super::slot::Slot;
-use super::tally::Memory;
+use super::tally::{Memory, Tally};
 use super::tree::{Node, Tree};
 use super::writer::{MAPPED, Side, Writer};
-use crate::labels::Set;
+use crate::labels::{Cache, Set};
 use crate::sys::{self, Registers, StackBounds};
 
 /// Frames that may stand above the user's own and are cut off when a profile is read.
@@ -53,6 +53,8 @@ pub(crate) struct Thread {
     /// The last tick that was charged to a node, or 0; see `capture::scope`.
     pub(crate) seen_tick: Cell<u64>,
     random: Cell<u64>,
+    /// Label sets that it has used.
+    pub(crate) label_cache: Cache,
     stack: Cell<Stack>,
     /// What signal handlers have found of the stack; theirs alone.
     found: Cell<Option<StackBounds>>,
@@ -249,6 +251,7 @@ impl Thread {
             wait: Slot::new(std::array::from_fn(|_| AtomicU64::new(0)), AtomicU64::new(0)),
             seen_tick: Cell::new(0),
             random: Cell::new(0),
+            label_cache: Cache::new(),
             stack: Cell::new(Stack::Unasked),
             found: Cell::new(None),
             opened: Opened::new(),
@@ -269,10 +272,13 @@ impl Thread {
     fn reset(&'static self, stack: Stack) {
         self.set_node(self.tree.root());
         self.set_labels(None);
+        self.label_cache.reset();
         self.wait.store(None);
         self.seen_tick.set(0);
-        self.ordinary.busy.set(false);
-        self.signal.busy.set(false);
+        for side in [&self.ordinary, &self.signal] {
+            // SAFETY: this thread owns the block now, and has no writer yet.
+            unsafe { side.tally.recover() };
+        }
         self.opened.clear();
         // Relaxed: a figure for people, unique by the addition.
         let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
@@ -320,16 +326,24 @@ impl Thread {
         &self.tree
     }
 
-    /// Calls `visit` with every row of both tallies; any thread may, at any time.
-    pub(crate) fn for_each_row(&self, mut visit: impl FnMut(Row)) {
+    /// Calls `visit` with every row of both tallies; for whoever has the archive.
+    pub(super) fn for_each_row(&self, mut visit: impl FnMut(Row)) {
         self.ordinary.tally.for_each(&mut visit);
         self.signal.tally.for_each(visit);
+    }
+
+    pub(super) const fn tallies(&self) -> [&Tally; 2] {
+        [&self.ordinary.tally, &self.signal.tally]
     }
 
     /// Returns the bytes held for this block, its tally and its span paths.
     pub(crate) fn bytes(&self) -> usize {
         let side = |side: &Side| side.scratch.1 * size_of::<u64>() + side.tally.bytes();
-        size_of::<Self>() + side(&self.ordinary) + side(&self.signal) + self.tree.bytes()
+        size_of::<Self>()
+            + side(&self.ordinary)
+            + side(&self.signal)
+            + self.tree.bytes()
+            + self.label_cache.bytes()
     }
 
     /// Returns the kernel's number of the thread that owns or last owned this block.

@@ -183,19 +183,15 @@ impl Tree {
         self.root
     }
 
-    /// Returns the number of nodes.
-    pub(crate) fn len(&self) -> usize {
-        // Relaxed: a figure for people, and the owner's own limit.
-        self.nodes.load(Ordering::Relaxed) as usize
-    }
-
     /// Returns the bytes that the nodes take.
     pub(crate) fn bytes(&self) -> usize {
-        self.len().next_multiple_of(CHUNK) * size_of::<Node>()
+        // Relaxed: a figure for people, and the owner's own limit.
+        let nodes = self.nodes.load(Ordering::Relaxed) as usize;
+        nodes.next_multiple_of(CHUNK) * size_of::<Node>()
     }
 
-    /// Returns the child of `parent` at that call site, making it if there is none; nothing when
-    /// the tree has `limit` nodes, the path is at its longest, or the system has no memory.
+    /// Returns the child of `parent` at that call site, making it if there is none and `room` for it;
+    /// nothing when there is none, the path is at its longest, or the system has no memory.
     ///
     /// # Safety
     ///
@@ -204,12 +200,12 @@ impl Tree {
         &self,
         parent: &'static Node,
         site: &'static CallSite,
-        limit: usize,
+        room: bool,
     ) -> Option<&'static Node> {
         let known = parent.children().find(|child| child.site.is_some_and(|s| ptr::eq(s, site)));
         let child = match known {
             Some(child) => child,
-            None if parent.depth >= MAX_DEPTH || self.len() >= limit => return None,
+            None if parent.depth >= MAX_DEPTH || !room => return None,
             None => {
                 let mut node = Node::new(Some(site), Some(parent));
                 // Relaxed: the owner's own store.
@@ -217,7 +213,7 @@ impl Tree {
                 let node = allocate(&self.free, node)?;
                 // Release: pairs with the Acquire in `children`.
                 parent.first_child.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
-                // Relaxed: as in `len`.
+                // Relaxed: as in `bytes`.
                 self.nodes.store(self.nodes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                 node
             }

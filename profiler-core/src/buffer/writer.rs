@@ -1,13 +1,15 @@
 //! The two sides of a thread's block that are written, and the right to write one.
 
-#![allow(unsafe_code, reason = "one writer at a time, which a flag sees to")]
+#![allow(unsafe_code, reason = "one writer at a time, which an exchange sees to")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicPtr;
 
+use super::budget::{self, Part};
+use super::record::{Header, Marker, Source};
 use super::row::{Row, RowKey};
-use super::tally::{Memory, Tally};
+use super::tally::{Memory, Taken, Tally};
 use super::thread::{OWN_FRAMES, Thread};
 use super::tree::Node;
 use crate::callsite::CallSite;
@@ -16,13 +18,15 @@ use crate::sys::{self, StackBounds};
 /// Slots of a tally's first segment: 256 bytes, enough for 24 stacks.
 const FIRST_SLOTS: usize = 32;
 /// Memory of tallies that are written in signal handlers: no allocator.
-pub(super) const MAPPED: Memory =
-    Memory { fetch: |layout| sys::map_memory(layout.size()), chunk: 64 << 10 };
+pub(super) const MAPPED: Memory = Memory {
+    fetch: |layout| sys::map_memory(layout.size()),
+    give_back: |memory, layout| sys::unmap_memory(memory, layout.size()),
+    chunk: 64 << 10,
+};
 
 /// A tally and what its writer needs.
 pub(super) struct Side {
     pub(super) tally: Tally,
-    pub(super) busy: Cell<bool>,
     /// Room for the frames of a capture.
     pub(super) scratch: (NonNull<u64>, usize),
 }
@@ -34,8 +38,11 @@ impl Side {
         // SAFETY: the layout is not of size zero.
         let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
         Some(Self {
-            tally: Tally::new(FIRST_SLOTS, memory),
-            busy: Cell::new(false),
+            tally: Tally::new(
+                [const { AtomicPtr::new(ptr::null_mut()) }; 2],
+                FIRST_SLOTS,
+                memory,
+            ),
             scratch: (scratch, frames),
         })
     }
@@ -46,6 +53,7 @@ impl Side {
 pub(crate) struct Writer {
     thread: &'static Thread,
     side: &'static Side,
+    table: Taken<'static>,
 }
 
 impl Writer {
@@ -53,7 +61,8 @@ impl Writer {
     /// may call this.
     #[inline]
     pub(super) fn take(thread: &'static Thread, side: &'static Side) -> Option<Self> {
-        (!side.busy.replace(true)).then_some(Self { thread, side })
+        // SAFETY: the owner alone writes its tallies.
+        unsafe { side.tally.take() }.map(|table| Self { thread, side, table })
     }
 
     pub(crate) const fn thread(&self) -> &'static Thread {
@@ -65,10 +74,14 @@ impl Writer {
         &self,
         parent: &'static Node,
         site: &'static CallSite,
-        limit: usize,
+        room: bool,
     ) -> Option<&'static Node> {
+        let tree = self.thread.tree();
+        let before = tree.bytes();
         // SAFETY: the right to write is held, and nodes are only ever taken from the own tree.
-        unsafe { self.thread.tree().child(parent, site, limit) }
+        let child = unsafe { tree.child(parent, site, room) };
+        Part::Paths.add(tree.bytes() - before);
+        child
     }
 
     /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.
@@ -77,25 +90,41 @@ impl Writer {
         // SAFETY: memory of this length that was zeroed once and is never freed; there is one
         // `Writer` for it, which is borrowed mutably.
         let scratch = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), length) };
-        (TallyWriter(&self.side.tally), self.thread.bounds(), scratch)
+        (TallyWriter(&self.table), self.thread.bounds(), scratch)
     }
 }
 
 /// The writer's side of a tally, while the right to write is held.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TallyWriter<'a>(&'a Tally);
+pub(crate) struct TallyWriter<'a>(&'a Taken<'static>);
 
 impl TallyWriter<'_> {
-    /// Returns the row of a key; nothing when there is no room for another.
-    pub(crate) fn find(self, key: RowKey<'_>, bucketed: bool, limit: usize) -> Option<Row> {
-        // SAFETY: the right to write is held.
-        unsafe { self.0.find(key, bucketed, limit) }
+    /// Returns the row of a record: that of its key, or `[overflow]` where there is no room for
+    /// another; nothing if the system has no memory.
+    pub(crate) fn find(self, header: &Header, frames: &[u64]) -> Option<Row> {
+        let source = header.source;
+        self.row(header, frames, budget::has_room_for_rows()).or_else(|| {
+            // The name of a custom profile says which one it is, and there are few.
+            let name = header.name.filter(|_| source == Source::Custom);
+            let overflow = Header { marker: Marker::Overflow, name, ..Header::new(source) };
+            self.row(&overflow, &[], true)
+        })
     }
-}
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.side.busy.set(false);
+    fn row(self, header: &Header, frames: &[u64], room: bool) -> Option<Row> {
+        let Self(table) = self;
+        let before = table.bytes();
+        let key = RowKey { header: header.words(), frames };
+        let found = table.find(key, header.source == Source::Block, room);
+        let more = table.bytes() - before;
+        if more != 0 {
+            Part::Tables.add(more);
+        }
+        let (row, is_new) = found?;
+        if is_new && let Some(labels) = header.labels {
+            labels.hold();
+        }
+        Some(row)
     }
 }
 

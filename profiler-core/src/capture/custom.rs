@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::record::{Header, Source};
-use crate::buffer::row::Row;
+use crate::buffer::row::HeldRow;
 use crate::capture::{self, Prepared};
 use crate::kind::Kind;
 
@@ -72,7 +72,7 @@ impl CustomProfile {
         let header = Header { name: Some(self.name), ..Header::new(Source::Custom) };
         let prepared = Prepared::new(header);
         prepared.add([1, 0, 0, 0]);
-        Entry { counted: Some((prepared.row(), header)) }
+        Entry { counted: Some((prepared.into_row(), header)) }
     }
 }
 
@@ -120,15 +120,15 @@ pub(crate) fn names() -> Vec<&'static str> {
 #[derive(Debug)]
 pub struct Entry {
     /// Nothing if the profiler was off; no row if the entry went to the emergency tally.
-    counted: Option<(Option<Row>, Header)>,
+    counted: Option<(Option<HeldRow>, Header)>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        match self.counted {
-            // Another thread may drop it: the same key in its own tally brings the sum down.
-            Some((Some(row), header)) => capture::record_again(row.key(), header, [-1, 0, 0, 0]),
-            Some((None, header)) => Prepared::without_row(header).add([-1, 0, 0, 0]),
+        match &self.counted {
+            // On any thread: the row that it was counted in.
+            Some((Some(row), _)) => row.add_shared([0, 1]),
+            Some((None, header)) => capture::lose(header, [-1, 0, 0, 0]),
             None => {}
         }
     }

@@ -13,7 +13,7 @@ use crate::callsite::CallSite;
 use crate::capture::labels;
 use crate::capture::{self, CallLabels, scope};
 use crate::clock;
-use crate::labels::Labels;
+use crate::labels::{LabelPairs, Labels};
 
 /// A future that stands on the span stack whenever it is polled.
 ///
@@ -93,7 +93,7 @@ impl<F: Future> Future for Labelled<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: `inner` is pinned and never moved; the labels are not pinned.
         let this = unsafe { self.get_unchecked_mut() };
-        let _restore = labels::put(&this.labels);
+        let _restore = labels::put(this.labels.pairs());
         // SAFETY: `this` came out of a pin.
         let inner = unsafe { Pin::new_unchecked(&mut this.inner) };
         inner.poll(context)

@@ -3,51 +3,50 @@
 use std::fmt::Display;
 use std::marker::PhantomData;
 
-use crate::labels::{Labels, Set, intern};
+use crate::buffer::thread::Thread;
+use crate::labels::{InForce, LabelPairs, Labels, Set};
 
 /// Runs `body` with labels in force on this thread, besides those in force already.
 ///
 /// Everything that is recorded meanwhile on this thread carries them. Afterwards, also after a
 /// panic, those from before are in force again. Threads started inside do not inherit them.
 ///
-/// At most 4,096 distinct sets are kept in a process, of 32 labels each; the values of further ones
-/// are `[other]`.
+/// A set has 32 labels at the most. Sets take at most an eighth of
+/// [`Config::memory`](crate::Config::memory); while there is no room for a further one, its values are
+/// `[other]`.
 ///
 /// ```
 /// let sum = profiler_core::with_labels([("route", "/checkout")], || 1 + 1);
 /// assert_eq!(sum, 2);
 /// ```
-pub fn with_labels<R>(labels: impl Into<Labels>, body: impl FnOnce() -> R) -> R {
-    let _restore = put(&labels.into());
+pub fn with_labels<R>(labels: impl LabelPairs, body: impl FnOnce() -> R) -> R {
+    let _restore = put(labels.pairs());
     body()
 }
 
 /// Puts labels in force until the guard is dropped, on the same thread.
-pub(crate) fn put(labels: &Labels) -> Restore {
-    let before = super::thread().map(|thread| {
+pub(crate) fn put<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<Restore> {
+    super::thread().map(|thread| {
         let before = thread.labels();
-        let inherited = before.into_iter().flat_map(Set::iter);
-        thread.set_labels(intern(inherited.chain(labels.iter())));
-        before
-    });
-    Restore { before, on_this_thread: PhantomData }
+        let in_force = thread.label_cache.get(before, pairs);
+        thread.set_labels(in_force.set());
+        Restore { thread, before, _in_force: in_force, on_this_thread: PhantomData }
+    })
 }
 
 /// Puts the labels from before in force when dropped.
 #[derive(Debug)]
 pub struct Restore {
-    /// Nothing if the profiler was off.
-    before: Option<Option<&'static Set>>,
+    thread: &'static Thread,
+    before: Option<&'static Set>,
+    /// Given back after those from before are in force.
+    _in_force: InForce,
     on_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        if let Some(before) = self.before
-            && let Some(thread) = super::thread()
-        {
-            thread.set_labels(before);
-        }
+        self.thread.set_labels(self.before);
     }
 }
 
@@ -79,5 +78,5 @@ impl CallLabels {
 /// Puts the labels of one call in force until the guard is dropped.
 #[inline]
 pub fn enter_labels(labels: CallLabels) -> Option<Restore> {
-    labels.0.map(|labels| put(&labels))
+    labels.0.and_then(|labels| put(labels.pairs()))
 }

@@ -20,13 +20,12 @@ pub(crate) mod scope;
 pub(crate) mod signal;
 pub(crate) mod wait;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source};
-use crate::buffer::row::{Row, RowKey, VALUES};
+use crate::buffer::row::{HeldRow, Row, VALUES};
 use crate::buffer::thread::{self, Thread};
-use crate::buffer::writer::TallyWriter;
 use crate::capture::rates::Weighted;
 use crate::stack;
 use crate::sys::Registers;
@@ -37,15 +36,11 @@ pub use labels::{CallLabels, enter_labels};
 /// Whether anything is recorded. The one load on every path before the profiler starts.
 static ON: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicUsize = AtomicUsize::new(128);
-static MAX_STACKS: AtomicUsize = AtomicUsize::new(0);
-static MAX_SPANS: AtomicUsize = AtomicUsize::new(0);
 
-/// Starts recording, with so many frames a stack, stacks a thread and span paths a thread.
-pub(crate) fn switch_on(depth: usize, max_stacks: usize, max_spans: usize) {
-    // Relaxed: figures; a thread that joins sees these or, at a race with the start, the defaults.
+/// Starts recording, with so many frames a stack.
+pub(crate) fn switch_on(depth: usize) {
+    // Relaxed: a figure; a thread that joins sees this or, at a race with the start, the default.
     DEPTH.store(depth, Ordering::Relaxed);
-    MAX_STACKS.store(max_stacks, Ordering::Relaxed);
-    MAX_SPANS.store(max_spans, Ordering::Relaxed);
     // Release: pairs with the Acquire in `thread`.
     ON.store(true, Ordering::Release);
 }
@@ -79,19 +74,14 @@ pub(crate) fn depth() -> usize {
     DEPTH.load(Ordering::Relaxed)
 }
 
-fn max_spans() -> usize {
-    // Relaxed: a limit.
-    MAX_SPANS.load(Ordering::Relaxed)
-}
-
 /// A record whose row is known and whose values are still to come.
 ///
 /// Made before a thread waits, since nothing may be looked up while it holds the user's lock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Prepared {
     header: Header,
     /// Nothing: the record goes to the emergency tally.
-    row: Option<Row>,
+    row: Option<HeldRow>,
 }
 
 impl Prepared {
@@ -105,39 +95,34 @@ impl Prepared {
     /// Finds the rows of several such records, by one walk.
     #[inline(never)]
     pub(crate) fn together<const N: usize>(headers: [Header; N]) -> [Self; N] {
-        let mut rows = find(headers).into_iter().flatten();
+        let mut rows = find(headers, |row| row.hold()).into_iter().flatten();
         headers.map(|header| Self { header, row: rows.next().flatten() })
     }
 
-    /// A record for the emergency tally.
-    pub(crate) const fn without_row(header: Header) -> Self {
-        Self { header, row: None }
+    /// Returns the row, which is there while this is.
+    pub(crate) fn row(&self) -> Option<Row> {
+        self.row.as_deref().copied()
     }
 
-    pub(crate) const fn row(&self) -> Option<Row> {
+    /// Gives the row to somebody else who adds to it.
+    pub(crate) fn into_row(self) -> Option<HeldRow> {
         self.row
     }
 
     /// Adds values. On the thread that made it.
     pub(crate) fn add(&self, values: [i64; VALUES]) {
-        match self.row {
+        match &self.row {
             Some(row) => row.add(values),
-            None => self.lose(values),
+            None => lose(&self.header, values),
         }
     }
 
     /// The same for records that a signal's handler may make too.
     pub(crate) fn add_reentrant(&self, values: [i64; VALUES]) {
-        match self.row {
+        match &self.row {
             Some(row) => row.add_reentrant(values),
-            None => self.lose(values),
+            None => lose(&self.header, values),
         }
-    }
-
-    #[cold]
-    fn lose(&self, values: [i64; VALUES]) {
-        let header = Header { marker: Marker::Lost, node: None, size: 0, ..self.header };
-        EMERGENCY.add(&header, values);
     }
 
     /// Adds a wait of that length, as the rates decide. On the thread that made it.
@@ -150,7 +135,7 @@ impl Prepared {
     /// Adds what the rates have made of a wait of that length. On the thread that made it.
     pub(crate) fn add_weighted_wait(&self, length: u64, (count, nanoseconds): Weighted) {
         self.add([count, nanoseconds, 0, 0]);
-        if let Some(row) = self.row {
+        if let Some(row) = &self.row {
             row.add_to_bucket(bucket(length), count, nanoseconds);
         }
     }
@@ -165,9 +150,19 @@ impl Prepared {
     }
 }
 
+/// Counts a record whose row was not to be had.
+#[cold]
+pub(crate) fn lose(header: &Header, values: [i64; VALUES]) {
+    let header = Header { marker: Marker::Lost, node: None, labels: None, size: 0, ..*header };
+    EMERGENCY.add(&header, values);
+}
+
 /// Records what happens here and now.
 pub(crate) fn record(header: Header, values: [i64; VALUES]) {
-    Prepared::new(header).add(values);
+    let added = find([header], |row| row.add(values));
+    if !matches!(added, Some([Some(())])) {
+        lose(&header, values);
+    }
 }
 
 /// Records what a signal has struck, in its handler; under `[lost]` if it is not known where.
@@ -177,30 +172,30 @@ pub(crate) fn record(header: Header, values: [i64; VALUES]) {
 /// Allocates nothing, waits for nothing.
 pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64; VALUES]) {
     let header = Header::new(source);
-    let row = at.and_then(|at| {
+    let added = at.and_then(|at| {
         let mut writer = thread::join_in_signal()?.write_in_signal()?;
+        // Pairs with the fence in `end_cpu_time`: a name that is seen now does not end meanwhile.
+        fence(Ordering::SeqCst);
         let thread = writer.thread();
         let node = Some(thread.node()).filter(|node| node.site().is_some());
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
         let (tally, _, scratch) = writer.parts();
         let depth = stack::capture_interrupted(at, bounds, scratch);
-        let key = RowKey { header: header.words(), frames: &scratch[..depth] };
-        find_or_overflow(tally, key, &header)
+        tally.find(&header, &scratch[..depth])?.add(values);
+        Some(())
     });
-    Prepared { header, row }.add(values);
+    if added.is_none() {
+        lose(&header, values);
+    }
 }
 
-/// Adds to the row of this key, or to `[overflow]` or `[lost]` where there is no room.
-pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; VALUES]) {
-    let row = thread().and_then(Thread::write).and_then(|mut writer| {
-        let (tally, _, _) = writer.parts();
-        find_or_overflow(tally, key, &header)
-    });
-    Prepared { header, row }.add(values);
-}
-
-fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
+/// Finds the rows of these records, by one walk, and does something with each before anybody can end
+/// it.
+fn find<const N: usize, R>(
+    headers: [Header; N],
+    found: impl Fn(Row) -> R,
+) -> Option<[Option<R>; N]> {
     let mut writer = thread()?.write()?;
     let thread = writer.thread();
     let node = Some(thread.node()).filter(|node| node.site().is_some());
@@ -217,21 +212,8 @@ fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
             Marker::No => (Header { node, labels, ..header }, &scratch[..depth]),
             _ => (header, &[][..]),
         };
-        find_or_overflow(tally, RowKey { header: header.words(), frames }, &header)
+        tally.find(&header, frames).map(&found)
     }))
-}
-
-fn find_or_overflow(tally: TallyWriter<'_>, key: RowKey<'_>, header: &Header) -> Option<Row> {
-    let source = header.source;
-    let bucketed = source == Source::Block;
-    // The name of a custom profile says which one it is, and there are few.
-    let name = header.name.filter(|_| source == Source::Custom);
-    // Relaxed: a limit.
-    let limit = MAX_STACKS.load(Ordering::Relaxed);
-    tally.find(key, bucketed, limit).or_else(|| {
-        let overflow = Header { marker: Marker::Overflow, name, ..Header::new(source) };
-        tally.find(RowKey { header: overflow.words(), frames: &[] }, bucketed, usize::MAX)
-    })
 }
 
 /// Returns the bucket of a wait: the power of four that it reaches.

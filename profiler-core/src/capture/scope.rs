@@ -15,6 +15,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffer::budget;
 use crate::buffer::opened::Mark;
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
@@ -175,9 +176,10 @@ fn find(
 ) -> Option<&'static Node> {
     // The tree is written like a tally: not from within itself.
     let writer = thread.write()?;
-    let child = writer.child(parent, site, capture::max_spans());
+    let room = budget::has_room_for_path(thread.tree().bytes());
+    let child = writer.child(parent, site, room);
     if child.is_none() && counts {
-        writer.child(thread.tree().root(), &OVERFLOW, usize::MAX)?.count();
+        writer.child(thread.tree().root(), &OVERFLOW, true)?.count();
     }
     child
 }

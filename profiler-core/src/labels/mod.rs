@@ -1,7 +1,9 @@
 //! Labels: what the application says of what its threads do.
 
+mod cache;
 mod intern;
 mod pairs;
 
-pub(crate) use intern::{Set, bytes, intern};
-pub use pairs::Labels;
+pub(crate) use cache::{Cache, InForce};
+pub(crate) use intern::{Set, bytes, end_unused, without_values};
+pub use pairs::{LabelPairs, Labels};

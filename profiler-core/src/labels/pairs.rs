@@ -20,9 +20,42 @@ impl Labels {
         self.pairs.push((key.into(), value.to_string()));
         self
     }
+}
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+/// What [`with_labels`](crate::with_labels) takes: [`Labels`], or an array, slice or vector of pairs of
+/// texts.
+pub trait LabelPairs {
+    /// Returns the pairs, in the order that they are put in force.
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone;
+}
+
+impl LabelPairs for Labels {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.pairs.pairs()
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> LabelPairs for [(K, V)] {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>, const N: usize> LabelPairs for [(K, V); N] {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.as_slice().pairs()
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> LabelPairs for Vec<(K, V)> {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.as_slice().pairs()
+    }
+}
+
+impl<L: LabelPairs + ?Sized> LabelPairs for &L {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        (**self).pairs()
     }
 }
 

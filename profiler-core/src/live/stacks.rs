@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::buffer::answer::{Answer, QUESTIONS};
+use crate::buffer::archive::{self, Archive};
 use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::buffer::tree::Node;
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Place {
     /// Leaf first.
     pub(crate) frames: Vec<u64>,
+    /// What the following point at is there if nothing has ended since.
+    endings: u64,
     /// The span path and the labels in force.
     pub(crate) node: Option<&'static Node>,
     pub(crate) labels: Option<&'static Set>,
@@ -71,12 +74,22 @@ pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap
 impl Place {
     /// Returns what a thread has answered; nothing if it had no room to look.
     pub(super) fn of(answer: &Answer) -> Option<Self> {
-        let Answer { node, labels, wait, clock, .. } = *answer;
+        let Answer { endings, node, labels, wait, clock, .. } = *answer;
         let frames = answer.frames().to_vec();
-        (!frames.is_empty()).then_some(Self { frames, node, labels, wait, clock })
+        (!frames.is_empty()).then_some(Self { frames, endings, node, labels, wait, clock })
     }
 
-    /// Returns the key of a record of it: with the lock, if it waits for one.
+    /// Forgets what may have ended since the thread was there. Whoever calls this has the archive until he
+    /// has read the rest.
+    pub(super) fn as_it_is(self, _nothing_ends: &Archive) -> Self {
+        if self.endings == archive::endings() {
+            return self;
+        }
+        Self { node: None, labels: None, wait: None, ..self }
+    }
+
+    /// Returns the key of a record of it: with the lock, if it waits for one. As for
+    /// [`Place::as_it_is`].
     pub(super) fn key(self, keys: &mut Keys) -> Key {
         let row = self.wait.and_then(|wait| wait.row);
         let header = row.map_or(Header::new(Source::Block), |row| row.header());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashMap;
 
 use super::stacks;
+use crate::buffer::archive;
 use crate::buffer::record::{Header, Source, Waiting};
 use crate::buffer::row::Row;
 use crate::buffer::thread::{self, Thread};
@@ -62,6 +63,7 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         .collect();
     let all = threads.iter().map(|(thread, _)| *thread);
     let mut places = asked.map(|depth| stacks::ask(all, depth)).unwrap_or_default();
+    let archive = archive::lock();
     // A number may come round again while the block of a thread that is gone still has it.
     let mut blocks: FxHashMap<u32, &Thread> = FxHashMap::default();
     for block in thread::all() {
@@ -75,7 +77,8 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         .into_iter()
         .map(|(thread, (name, activity))| {
             let block = blocks.get(&thread).copied();
-            let (key, wait) = match places.remove(&thread) {
+            let place = places.remove(&thread).map(|place| place.as_it_is(&archive));
+            let (key, wait) = match place {
                 Some(place) => {
                     let wait = place.wait;
                     let lock = wait.and_then(|wait| wait.row).filter(is_of_lock);

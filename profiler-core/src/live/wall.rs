@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 use super::stacks::Place;
 use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::question::Question;
+use crate::buffer::archive;
 use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::per_process::{Numbers, PerProcess};
@@ -281,6 +282,8 @@ impl Watched {
         let Some(question) = self.asked.take_if(|question| question.is_answered()) else { return };
         let Some(place) = question.read(Place::of).flatten() else { return };
         self.seen_at = place.clock;
+        let archive = archive::lock();
+        let place = place.as_it_is(&archive);
         let key = Key { thread: Some(Arc::clone(&self.name)), ..place.key(&mut Keys::default()) };
         if self.is_seen {
             self.stack = stacks.number(key);

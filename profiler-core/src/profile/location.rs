@@ -111,6 +111,7 @@ pub(crate) fn finish(
         duration,
         comments: Vec::new(),
         memory: None,
+        read_at: None,
         mappings,
         locations: location_order.pick(&locations),
         labels: label_order.pick(&labels),

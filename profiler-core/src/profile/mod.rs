@@ -39,6 +39,8 @@ pub use view::{Frame, LabelValue, Sample};
 
 use crate::kind::Kind;
 use crate::memory::Memory;
+use crate::merge::At;
+use crate::view::View;
 
 /// A profile that has been read: samples, stacks and names, ready to be written.
 ///
@@ -71,6 +73,8 @@ pub struct Profile {
     comments: Vec<String>,
     /// What the process held when a profile of the heap was read.
     memory: Option<Memory>,
+    /// When its rows were read, and in which view they are shown; nothing where no difference needs it.
+    read_at: Option<(At, View)>,
     /// One for each executable part of a file in memory, the program's own first.
     mappings: Vec<Mapping>,
     /// In the order of first use.
@@ -115,6 +119,17 @@ impl Profile {
     pub(crate) fn with_memory(mut self, memory: Option<Memory>) -> Self {
         self.memory = memory;
         self
+    }
+
+    /// Notes when the rows were read.
+    pub(crate) fn with_moment(mut self, at: At, view: View) -> Self {
+        self.read_at = Some((at, view));
+        self
+    }
+
+    /// Returns when the rows were read, and the view.
+    pub(crate) const fn moment(&self) -> Option<&(At, View)> {
+        self.read_at.as_ref()
     }
 
     pub(crate) const fn memory(&self) -> Option<&Memory> {

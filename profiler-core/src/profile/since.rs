@@ -10,66 +10,41 @@ use super::location::{Sums as Samples, Tables, finish, index};
 use super::{LabelSet, Profile};
 
 impl Profile {
-    /// Returns what has come since `earlier`: the difference, sample by sample.
-    ///
-    /// Both must come from this process: stacks are told by their addresses. Samples with no
-    /// difference are left out; negative values stay: of `heap`, what was in use then and is not now.
+    /// Returns what has come since `earlier`, with what was moved from row to row meanwhile back in its
+    /// place.
     ///
     /// # Panics
     ///
     /// If the two are of different kinds.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn difference(&self, earlier: &Self, moved: Option<&Self>) -> Self {
         assert_eq!(self.kind, earlier.kind, "a difference needs two profiles of one kind");
         let mut tables = Tables {
             mappings: self.mappings.clone(),
             locations: self.locations.clone(),
             labels: self.labels.clone(),
         };
-        let locations = self.adopt_locations(earlier, &mut tables);
-        let labels = adopt_labels(earlier, &mut tables.labels);
-
         let mut sums = Samples::with_capacity(self.len());
         for sample in &self.samples {
             sums.add(sample.stack.clone(), sample.labels, sample.values);
         }
-        for sample in &earlier.samples {
-            let stack = sample.stack.iter().map(|&id| locations[id as usize]).collect();
-            let values = sample.values.map(i64::wrapping_neg);
-            sums.add(stack, labels[sample.labels as usize], values);
+        let taken = i64::wrapping_neg as fn(i64) -> i64;
+        let others = [(Some(earlier), taken), (moved, |value| value)];
+        for (other, sign) in others.into_iter().filter_map(|(other, sign)| Some((other?, sign))) {
+            let locations = adopt_locations(other, &mut tables);
+            let labels = adopt_labels(other, &mut tables.labels);
+            for sample in &other.samples {
+                let stack = sample.stack.iter().map(|&id| locations[id as usize]).collect();
+                sums.add(stack, labels[sample.labels as usize], sample.values.map(sign));
+            }
         }
         let duration = self.time.duration_since(earlier.time).unwrap_or(Duration::ZERO);
         // As Go: the rate may have changed.
         let period = self.period.max(earlier.period);
         let mut difference = finish(self.kind, period, self.time, duration, tables, sums);
         difference.memory = self.memory;
+        difference.read_at.clone_from(&self.read_at);
         difference.drop_unused_mappings();
         difference
-    }
-
-    /// Returns the handle here of each of the earlier profile's locations, adding those that only
-    /// it has.
-    fn adopt_locations(&self, earlier: &Self, tables: &mut Tables) -> Vec<u32> {
-        let mut known: FxHashMap<u64, u32> = self
-            .locations
-            .iter()
-            .enumerate()
-            .map(|(id, location)| (location.address, index(id)))
-            .collect();
-        earlier
-            .locations
-            .iter()
-            .map(|location| {
-                *known.entry(location.address).or_insert_with(|| {
-                    let mut location = location.clone();
-                    location.mapping = location
-                        .mapping
-                        .map(|id| adopt_mapping(&earlier.mappings[id], &mut tables.mappings));
-                    tables.locations.push(location);
-                    index(tables.locations.len() - 1)
-                })
-            })
-            .collect()
     }
 
     /// Drops mappings that nothing points at, but never the first: it names the program.
@@ -97,6 +72,27 @@ impl Profile {
         let mut used = used.into_iter();
         self.mappings.retain(|_| used.next() == Some(true));
     }
+}
+
+/// Returns the handle in these tables of each of another profile's locations, adding those that only it has.
+fn adopt_locations(other: &Profile, tables: &mut Tables) -> Vec<u32> {
+    let known = tables.locations.iter().enumerate();
+    let mut known: FxHashMap<u64, u32> =
+        known.map(|(id, location)| (location.address, index(id))).collect();
+    other
+        .locations
+        .iter()
+        .map(|location| {
+            *known.entry(location.address).or_insert_with(|| {
+                let mut location = location.clone();
+                location.mapping = location
+                    .mapping
+                    .map(|id| adopt_mapping(&other.mappings[id], &mut tables.mappings));
+                tables.locations.push(location);
+                index(tables.locations.len() - 1)
+            })
+        })
+        .collect()
 }
 
 fn adopt_mapping(mapping: &super::Mapping, mappings: &mut Vec<super::Mapping>) -> usize {

@@ -179,6 +179,12 @@ pub(super) fn map_memory(bytes: usize) -> *mut u8 {
     if memory == libc::MAP_FAILED { std::ptr::null_mut() } else { memory.cast() }
 }
 
+pub(super) fn unmap_memory(memory: *mut u8, bytes: usize) {
+    let _errno = KeepErrno::new();
+    // SAFETY: a mapping of our own, which the caller uses no more.
+    unsafe { libc::munmap(memory.cast(), bytes) };
+}
+
 pub(super) fn monotonic_nanoseconds() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the result is a live exclusive value; every Linux has this clock.

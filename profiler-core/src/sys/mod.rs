@@ -189,6 +189,15 @@ pub(crate) fn map_memory(bytes: usize) -> *mut u8 {
     platform::map_memory(bytes)
 }
 
+/// Gives memory back that [`map_memory`] returned, and that nobody uses any more.
+///
+/// # Signal safety
+///
+/// A system call.
+pub(crate) fn unmap_memory(memory: *mut u8, bytes: usize) {
+    platform::unmap_memory(memory, bytes);
+}
+
 /// Returns nanoseconds of the monotonic clock since a point fixed for this process.
 #[inline]
 pub(crate) fn monotonic_nanoseconds() -> u64 {

@@ -129,9 +129,8 @@ struct Pause<'a> {
     monitor: &'a Monitor,
     start: u64,
     deadline: Option<u64>,
-    wait: Prepared,
-    relock: Prepared,
-    handoff: Prepared,
+    /// The wait, the re-lock and the hand-off; nothing once they are recorded.
+    records: Option<[Prepared; 3]>,
     outer: Option<Wait>,
 }
 
@@ -171,19 +170,22 @@ impl<'a> Pause<'a> {
         unsafe { queue.list().push(waiter) };
         // Relaxed: see `is_empty`.
         queue.length.fetch_add(1, Ordering::Relaxed);
-        Self { queue, waiter, thread, monitor, start, deadline, wait, relock, handoff, outer }
+        let records = Some([wait, relock, handoff]);
+        Self { queue, waiter, thread, monitor, start, deadline, records, outer }
     }
 
     /// Ends the wait. The caller holds the lock: nothing is walked, hashed or inserted here.
-    fn end(self, timed_out: bool) {
+    fn end(mut self, timed_out: bool) {
         let (end, relocked) = self.leave(timed_out);
-        if let Some(relocked) = relocked {
-            let rest = self.monitor.ledger().charge(end);
-            self.relock.add_wait(self.thread, relocked);
-            self.handoff.add_charge(self.thread, rest);
+        if let Some([wait, relock, handoff]) = self.records.take() {
+            if let Some(relocked) = relocked {
+                let rest = self.monitor.ledger().charge(end);
+                relock.add_wait(self.thread, relocked);
+                handoff.add_charge(self.thread, rest);
+            }
+            let waited = (end - self.start).saturating_sub(relocked.unwrap_or(0));
+            wait.add_wait(self.thread, waited);
         }
-        let wait = (end - self.start).saturating_sub(relocked.unwrap_or(0));
-        self.wait.add_wait(self.thread, wait);
         std::mem::forget(self);
     }
 

@@ -257,7 +257,6 @@ struct Contention<'a> {
 }
 
 /// Where a wait will be recorded, and what was shown before it.
-#[derive(Clone, Copy)]
 struct Rows {
     wait: Prepared,
     handoff: Prepared,
@@ -310,19 +309,21 @@ impl<'a> Contention<'a> {
     /// walked, hashed or inserted here, with two exceptions that are rare. A thread that acquired
     /// while it spun may have been stopped just before it did, so that its wait must be recorded
     /// after all; and one hand-off in a hundred of so short a wait is.
-    fn end(self, settles: bool) {
-        let Self { monitor, thread, waiting, site, start, draw, rows } = self;
+    fn end(mut self, settles: bool) {
+        let Self { monitor, thread, waiting, site, start, draw, .. } = self;
         let end = self.leave();
+        let (wait, handoff) = match self.rows.take() {
+            Some(rows) => (Some(rows.wait), Some(rows.handoff)),
+            None => (None, None),
+        };
         let rest = if settles { monitor.ledger.charge(end) } else { 0 };
         if let Some(weighted) = draw.weigh(end - start, || thread.random()) {
-            let wait = rows.map(|rows| rows.wait);
             let wait = wait.unwrap_or_else(|| Prepared::new(monitor.waiter(waiting, site)));
             wait.add_weighted_wait(end - start, weighted);
         }
         if rest != 0
             && let Some((count, sum)) = rates::charge(thread, rest)
         {
-            let handoff = rows.map(|rows| rows.handoff);
             let handoff = handoff.unwrap_or_else(|| Prepared::new(monitor.handoff(waiting)));
             handoff.add([count, sum, 0, 0]);
         }
@@ -331,7 +332,7 @@ impl<'a> Contention<'a> {
 
     /// Leaves the ledger. Returns when.
     fn leave(&self) -> u64 {
-        if let Some(rows) = self.rows {
+        if let Some(rows) = &self.rows {
             self.thread.show(rows.outer);
         }
         // The same instant must count on both sides, and a wait cannot be shorter than nothing.

@@ -1,0 +1,397 @@
+//! Where rows go whose table was taken away, and who may read rows at all.
+//!
+//! Readers take the archive's lock, and so does whoever ends a row, a table or a label set: nothing
+//! ends under a reader's hands. Threads that record take no lock.
+//!
+//! When the tables of threads take too much of the budget they are taken away, and their rows added
+//! up here, over all threads. When rows take too much here, those that did not change since are made
+//! coarser: first without the values of their labels, then without their stack. Sums only move, so
+//! totals stay; a reading from before such a move is told of it, so differences stay exact too.
+
+#![allow(unsafe_code, reason = "rows end when nobody has them, which this lock sees to")]
+
+use std::cmp::Reverse;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, MutexGuard, OnceLock};
+
+use rustc_hash::FxHashMap;
+
+use super::budget::{self, Part};
+use super::names::Names;
+use super::record::{Header, Marker, Source};
+use super::row::{HeldRow, Row, RowKey};
+use super::tally::{Memory, TakenAway, end_row, make_row};
+use super::thread;
+use super::tree::{Node, Tree};
+use crate::labels;
+use crate::per_process::PerProcess;
+
+/// Times that something ended which threads may have pointed at.
+static ENDINGS: AtomicU64 = AtomicU64::new(0);
+
+static ARCHIVE: PerProcess<Archive> = PerProcess::new(|| {
+    // The child of a fork leaves its parent's rows where they are.
+    Part::Archived.clear();
+    Archive::default()
+});
+
+/// The rows of tables that were taken away.
+#[derive(Debug, Default)]
+pub(crate) struct Archive {
+    /// Each with the number of the emptying in which it changed last.
+    rows: FxHashMap<ByKey, u64>,
+    /// Rows that somebody may still add to.
+    held: Vec<Row>,
+    /// The paths of archived rows, so that those of several threads are one.
+    tree: Option<Tree>,
+    emptied: u64,
+    now: Arc<Moment>,
+}
+
+/// A row, told from others by its key.
+#[derive(Debug, Clone, Copy)]
+struct ByKey(Row);
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.key().hash());
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
+
+/// A moment between two coarsenings; whoever has it learns what was moved since.
+#[derive(Debug, Default)]
+pub(crate) struct Moment {
+    then: OnceLock<(Vec<Move>, Arc<Moment>)>,
+}
+
+/// A row whose sums were added to another one's.
+#[derive(Debug)]
+pub(crate) struct Move {
+    from: Row,
+    to: HeldRow,
+}
+
+impl Move {
+    /// Returns the row as it was, and the one that its sums went to.
+    pub(crate) fn rows(&self) -> (Row, Row) {
+        (self.from, *self.to)
+    }
+}
+
+impl Drop for Move {
+    fn drop(&mut self) {
+        // SAFETY: the archive gave it up, and gave it to this alone.
+        unsafe { end(self.from) };
+    }
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        // One after the other: a long chain would take much stack.
+        let mut next = self.then.take();
+        while let Some((_, moment)) = next {
+            next = Arc::into_inner(moment).and_then(|mut moment| moment.then.take());
+        }
+    }
+}
+
+impl Moment {
+    /// Calls `visit` with everything that was moved between this moment and a later one.
+    pub(crate) fn moves_until(self: &Arc<Self>, later: &Arc<Self>, mut visit: impl FnMut(&Move)) {
+        let mut moment = self;
+        while !Arc::ptr_eq(moment, later)
+            && let Some((moves, next)) = moment.then.get()
+        {
+            moves.iter().for_each(&mut visit);
+            moment = next;
+        }
+    }
+}
+
+/// Takes the lock: until it is given back nothing ends.
+pub(crate) fn lock() -> MutexGuard<'static, Archive> {
+    ARCHIVE.lock()
+}
+
+/// Returns how often something has ended that threads may have pointed at. What a thread pointed at
+/// is there if this has not changed since, for whoever has the lock.
+///
+/// # Signal safety
+///
+/// A load.
+pub(crate) fn endings() -> u64 {
+    // Acquire: what the thread says of itself is read after.
+    ENDINGS.load(Ordering::Acquire)
+}
+
+impl Archive {
+    /// Calls `visit` with every row that there is.
+    pub(crate) fn for_each_row(&self, mut visit: impl FnMut(Row)) {
+        for thread in thread::all() {
+            thread.for_each_row(&mut visit);
+        }
+        self.rows.keys().for_each(|&ByKey(row)| visit(row));
+        self.held.iter().for_each(|&row| visit(row));
+    }
+
+    /// Returns the moment, for what is read now.
+    pub(crate) fn now(&self) -> Arc<Moment> {
+        Arc::clone(&self.now)
+    }
+
+    /// Returns the bytes that archived rows take.
+    pub(crate) fn bytes(&self) -> usize {
+        let held = self.held.iter().map(Row::size).sum::<usize>();
+        self.rows.keys().map(|ByKey(row)| row.size()).sum::<usize>() + held
+    }
+
+    /// Empties tables and makes rows coarser, if there is not enough room.
+    pub(crate) fn make_room(&mut self) {
+        if !budget::is_pressing() {
+            return;
+        }
+        // Before anything ends: who finds it unchanged has seen nothing end.
+        ENDINGS.fetch_add(1, Ordering::AcqRel);
+        self.emptied += 1;
+        for thread in thread::all() {
+            for tally in thread.tallies() {
+                // SAFETY: this has the lock: nobody reads, and nobody else takes away.
+                if let Some(table) = unsafe { tally.take_away() } {
+                    self.take_in(table);
+                }
+            }
+        }
+        for row in std::mem::take(&mut self.held) {
+            Part::Archived.remove(row.size());
+            if !self.keep(row) {
+                // SAFETY: it was in no table, and `keep` has found that nobody holds it.
+                unsafe { end(row) };
+            }
+        }
+        let labels_wait = budget::took_labels_wait();
+        self.make_coarser(labels_wait);
+        if labels_wait {
+            labels::end_unused();
+        }
+    }
+
+    /// Ends what captures of CPU time have left: none is running. The names of threads stay for another
+    /// time if a thread is in a handler just now, or somebody holds a row.
+    pub(crate) fn end_cpu_time(&mut self, names: &mut Names) {
+        ENDINGS.fetch_add(1, Ordering::AcqRel);
+        thread::all().for_each(|thread| thread.set_name(None));
+        // A handler that takes its tally out after this finds no name; pairs with the fence in
+        // `record_struck`.
+        fence(Ordering::SeqCst);
+        let mut is_quiet = true;
+        for thread in thread::all() {
+            let [_, signal] = thread.tallies();
+            // SAFETY: as above.
+            match unsafe { signal.take_away() } {
+                Some(table) => {
+                    Part::Tables.remove(table.bytes());
+                    table.end(|row| {
+                        release_labels(row);
+                        false
+                    });
+                }
+                None => is_quiet &= signal.len() == 0 && !signal.is_out(),
+            }
+        }
+        self.rows.retain(|&ByKey(row), _| {
+            let stays = row.header().source != Source::Cpu || row.is_held();
+            if !stays {
+                Part::Archived.remove(row.size());
+                // SAFETY: it is in no table, and nobody holds it.
+                unsafe { end(row) };
+            }
+            stays
+        });
+        let is_cpu = |row: &Row| row.header().source == Source::Cpu;
+        if is_quiet && !self.rows.keys().map(|ByKey(row)| row).chain(&self.held).any(is_cpu) {
+            // SAFETY: no record carries one: the last ones have ended above. No thread has one, and those
+            // in whose handlers one might have been read before were found out of them.
+            unsafe { names.end() };
+        }
+    }
+
+    fn take_in(&mut self, table: TakenAway) {
+        Part::Tables.remove(table.bytes());
+        if table.has_chunks() {
+            // Their memory goes with the table, so what is kept is a copy.
+            let mut copies = Vec::new();
+            table.end(|row| {
+                if let Some(copy) = make_row(row.key(), row.is_bucketed(), Memory::SYSTEM) {
+                    copy.take_in(row);
+                    copies.push(copy);
+                }
+                false
+            });
+            for copy in copies {
+                if !self.keep(copy) {
+                    // SAFETY: made above.
+                    unsafe { end(copy) };
+                }
+            }
+        } else {
+            table.end(|row| {
+                let keeps = self.keep(row);
+                if !keeps {
+                    release_labels(row);
+                }
+                keeps
+            });
+        }
+    }
+
+    /// Takes a row in, or its sums; false if it is needed no more.
+    fn keep(&mut self, row: Row) -> bool {
+        if row.is_held() {
+            Part::Archived.add(row.size());
+            self.held.push(row);
+            return true;
+        }
+        let mut header = row.header();
+        if header.source == Source::Custom && row.custom_count() == 0 {
+            return false;
+        }
+        header.node = header.node.map(|node| self.common(node));
+        // SAFETY: nobody holds it, and this has the lock.
+        unsafe { row.retitle(header.words()) };
+        let emptied = self.emptied;
+        match self.rows.get_key_value(&ByKey(row)) {
+            Some((&ByKey(known), _)) => {
+                if row.values() != [0; _] {
+                    known.take_in(row);
+                    self.rows.insert(ByKey(known), emptied);
+                }
+                false
+            }
+            None => {
+                Part::Archived.add(row.size());
+                self.rows.insert(ByKey(row), emptied);
+                true
+            }
+        }
+    }
+
+    /// Returns the node of the archive's own tree with the same path; the node itself if there is no
+    /// room for another.
+    fn common(&mut self, node: &'static Node) -> &'static Node {
+        if self.tree.is_none() {
+            self.tree = Tree::new();
+        }
+        let Some(tree) = &self.tree else { return node };
+        let before = tree.bytes();
+        let sites: Vec<_> = node.path().collect();
+        let mut common = Some(tree.root());
+        for site in sites.into_iter().rev() {
+            let room = budget::has_room_for_path(tree.bytes());
+            common = common.and_then(|parent| {
+                let known = parent.cached_child(site);
+                // SAFETY: this has the lock, and the parent is of this tree.
+                known.or_else(|| unsafe { tree.child(parent, site, room) })
+            });
+        }
+        Part::Paths.add(tree.bytes() - before);
+        common.unwrap_or(node)
+    }
+
+    /// Makes rows coarser that did not change in this emptying: those with labels first, then those
+    /// with the least in them.
+    fn make_coarser(&mut self, labels_wait: bool) {
+        let too_much = budget::archived_too_much();
+        if too_much == 0 && !labels_wait {
+            return;
+        }
+        let size = |row: &Row| {
+            let [count, sum, ..] = row.values();
+            (sum.unsigned_abs(), count.unsigned_abs())
+        };
+        let mut rows: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|(_, emptied)| **emptied < self.emptied)
+            .map(|(&ByKey(row), _)| (row.header(), row))
+            .filter(|(header, row)| header.marker != Marker::Overflow && !row.is_held())
+            .collect();
+        rows.sort_by_key(|(header, row)| (Reverse(header.labels.is_some()), size(row)));
+        let mut moves = Vec::new();
+        let mut freed = 0;
+        for (header, row) in rows {
+            if freed >= too_much && !(labels_wait && header.labels.is_some()) {
+                break;
+            }
+            freed += self.move_on(header, row, &mut moves);
+        }
+        // Nobody has the moment but the archive: nobody asks what was moved since.
+        if !moves.is_empty() && Arc::strong_count(&self.now) > 1 {
+            let next = Arc::new(Moment::default());
+            let _ = self.now.then.set((moves, Arc::clone(&next)));
+            self.now = next;
+        }
+    }
+
+    /// Moves the sums of an archived row to a coarser one. Returns the bytes that this frees.
+    fn move_on(&mut self, header: Header, row: Row, moves: &mut Vec<Move>) -> usize {
+        let key = row.key();
+        let (coarser, frames) = match header.labels {
+            Some(labels) => (Header { labels: labels::without_values(labels), ..header }, key.frames),
+            None => {
+                let name = header.name.filter(|_| header.source == Source::Custom);
+                (Header { marker: Marker::Overflow, name, ..Header::new(header.source) }, &[][..])
+            }
+        };
+        let release = || coarser.labels.into_iter().for_each(labels::Set::release);
+        if coarser.words() == header.words() {
+            release();
+            return 0;
+        }
+        let target = RowKey { header: coarser.words(), frames };
+        let Some(made) = make_row(target, row.is_bucketed(), Memory::SYSTEM) else {
+            release();
+            return 0;
+        };
+        let (to, more) = match self.rows.get_key_value(&ByKey(made)) {
+            Some((&ByKey(known), _)) => {
+                // SAFETY: made here, and in no table; it goes with its labels.
+                unsafe { end(made) };
+                (known, 0)
+            }
+            None => {
+                Part::Archived.add(made.size());
+                self.rows.insert(ByKey(made), self.emptied);
+                (made, made.size())
+            }
+        };
+        to.take_in(row);
+        self.rows.remove(&ByKey(row));
+        Part::Archived.remove(row.size());
+        moves.push(Move { from: row, to: to.hold() });
+        row.size() - more.min(row.size())
+    }
+}
+
+fn release_labels(row: Row) {
+    row.header().labels.into_iter().for_each(labels::Set::release);
+}
+
+/// Ends a row and its claim on its labels.
+///
+/// # Safety
+///
+/// It was fetched by itself, is in no table, and nobody holds it.
+unsafe fn end(row: Row) {
+    release_labels(row);
+    // SAFETY: given by the caller: nobody has the row, and its memory is the system's.
+    unsafe { end_row(row, Memory::SYSTEM) };
+}

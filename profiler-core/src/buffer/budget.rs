@@ -1,0 +1,107 @@
+//! How many bytes the profiler may keep, and how many it keeps.
+//!
+//! The budget is the process's. Its parts: rows half, of which the tables of threads are emptied into
+//! the archive when they take a quarter, and the archive is made coarser when it takes a quarter;
+//! span paths and label sets an eighth each. What remains is slack for rows that come meanwhile.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+static BUDGET: AtomicUsize = AtomicUsize::new(DEFAULT);
+/// Bytes of the tables of threads and of their rows.
+static TABLES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of rows in the archive.
+static ARCHIVED: AtomicUsize = AtomicUsize::new(0);
+static PATHS: AtomicUsize = AtomicUsize::new(0);
+/// Whether label sets wait for others to end.
+static LABELS_WAIT: AtomicBool = AtomicBool::new(false);
+
+/// Bytes of [`Config::memory`](crate::Config::memory), unless it is set.
+pub(crate) const DEFAULT: usize = 32 << 20;
+/// Each thread may have so many bytes of span paths, whatever others have.
+const OWN_PATHS: usize = 16 << 10;
+
+/// What holds bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    Tables,
+    Archived,
+    Paths,
+}
+
+impl Part {
+    const fn held(self) -> &'static AtomicUsize {
+        match self {
+            Self::Tables => &TABLES,
+            Self::Archived => &ARCHIVED,
+            Self::Paths => &PATHS,
+        }
+    }
+
+    /// Counts bytes that are held from now on.
+    pub(crate) fn add(self, bytes: usize) {
+        // Relaxed, here and below: figures.
+        self.held().fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that are held no more.
+    pub(crate) fn remove(self, bytes: usize) {
+        self.held().fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts that nothing is held.
+    pub(crate) fn clear(self) {
+        self.held().store(0, Ordering::Relaxed);
+    }
+
+    fn get(self) -> usize {
+        self.held().load(Ordering::Relaxed)
+    }
+}
+
+/// Sets the budget, in bytes.
+pub(crate) fn set(bytes: usize) {
+    BUDGET.store(bytes, Ordering::Relaxed);
+}
+
+/// Returns the budget, in bytes.
+pub(crate) fn get() -> usize {
+    BUDGET.load(Ordering::Relaxed)
+}
+
+/// Whether there is room for another row.
+pub(crate) fn has_room_for_rows() -> bool {
+    Part::Tables.get() + Part::Archived.get() < get() / 4 * 3
+}
+
+/// Whether a thread whose paths take so many bytes may have another one.
+pub(crate) fn has_room_for_path(own: usize) -> bool {
+    own < OWN_PATHS || Part::Paths.get() < get() / 8
+}
+
+/// Returns how many bytes of label sets there may be.
+pub(crate) fn for_labels() -> usize {
+    get() / 8
+}
+
+/// Asks for label sets that are used no more to end.
+pub(crate) fn ask_for_labels() {
+    LABELS_WAIT.store(true, Ordering::Relaxed);
+}
+
+/// Whether label sets were asked for since the last time.
+pub(crate) fn took_labels_wait() -> bool {
+    LABELS_WAIT.swap(false, Ordering::Relaxed)
+}
+
+/// Whether tables should be emptied.
+pub(crate) fn is_pressing() -> bool {
+    Part::Tables.get() > get() / 4 || LABELS_WAIT.load(Ordering::Relaxed)
+}
+
+/// Returns how many bytes of the archive are too many; 0 for none.
+pub(crate) fn archived_too_much() -> usize {
+    let limit = get() / 4;
+    let archived = Part::Archived.get();
+    // Down to three quarters, so that not every row that comes makes another one coarser.
+    if archived > limit { archived - limit / 4 * 3 } else { 0 }
+}
