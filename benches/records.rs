@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use profiler_benches::{Case, compare, down};
-use profiler_core::{Config, Rates, wait};
+use profiler_core::{Config, Rates, wait, with_labels};
 
 fn deep(levels: u32, mut body: impl FnMut()) -> impl FnMut(u64) {
     move |n| down(levels, 0, &mut || (0..n).for_each(|_| body()))
@@ -32,6 +32,33 @@ fn main() {
             Case::new("32 frames and main's", deep(30, || wait("thing", || ())))
                 .budget("200 ns (450 without frame pointers)"),
             Case::new("102 frames and main's", deep(100, || wait("thing", || ()))),
+        ],
+    );
+    let route = || ["/checkout", "/stock", "/prices"].map(|route| [("route", route)]);
+    let labelled = move |n| {
+        let routes = black_box(route());
+        for round in 0..n {
+            with_labels(routes[round as usize % routes.len()], || black_box(()));
+        }
+    };
+    compare(
+        "`with_labels`, of a set that the thread has used before",
+        &mut [
+            Case::new("nothing", |n| (0..n).for_each(|_| black_box(()))),
+            Case::new("one pair", labelled).budget("60 ns"),
+            Case::new("two pairs", |n| {
+                let pairs = black_box([("route", "/checkout"), ("tenant", "blue")]);
+                (0..n).for_each(|_| with_labels(pairs, || black_box(())));
+            })
+            .budget("60 ns"),
+            Case::new("one pair, while three threads do the same", move |n| {
+                std::thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| labelled(n));
+                    }
+                    labelled(n);
+                });
+            }),
         ],
     );
 }

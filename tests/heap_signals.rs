@@ -70,7 +70,7 @@ fn check_heap(is_at_the_end: bool) -> i64 {
 fn a_signal_within_the_allocator_may_allocate() {
     // SAFETY: the handler calls an allocator that is made for it, and touches atomics.
     unsafe { libc::signal(libc::SIGUSR1, strike as extern "C" fn(_) as libc::sighandler_t) };
-    let config = Config::default().rates(Rates::ALL).max_stacks_per_thread(ROWS);
+    let config = Config::default().rates(Rates::ALL).memory(1);
     profiler_core::start(config).expect("the first start");
     let (say, said) = mpsc::channel();
     let struck = thread::spawn(move || {

@@ -133,6 +133,8 @@ impl Keys {
     pub(crate) fn of_row(&mut self, header: &Header, row: Row) -> Key {
         let stack = match header.marker.name() {
             Some(name) => Stack::Marker(name),
+            // The memory of these rows ends with their table, whoever holds one.
+            None if header.source == Source::Cpu => Stack::Native(row.key().frames.to_vec().into()),
             None => Stack::Native(Frames::Of(row.hold())),
         };
         self.key(header, stack)

@@ -30,8 +30,8 @@ const SECONDS: f64 = 15.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two rounds of a step.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The most distinct stacks of a thread: so few that all tables are full when the warm-up is over.
-const MAX_STACKS: usize = 1000;
+/// So little that rows are moved and made coarser all the time.
+const MEMORY: usize = 2 << 20;
 /// To look names up takes minutes where nothing is optimised and every allocation sampled.
 const SYMBOLS: Symbols = if cfg!(debug_assertions) { Symbols::None } else { Symbols::Dwarf };
 /// By so much the second half may grow: a table that is enlarged at last, and a cache that is full then.
@@ -131,7 +131,7 @@ fn watch(start: Instant) {
 
 #[test]
 fn all_of_it_at_once() {
-    let config = Config::default().rates(Rates::ALL).max_stacks_per_thread(MAX_STACKS);
+    let config = Config::default().rates(Rates::ALL).memory(MEMORY);
     profiler_core::start(config.symbols(SYMBOLS)).expect("the first start");
     steps::endpoint();
     let start = Instant::now();

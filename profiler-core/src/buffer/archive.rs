@@ -10,7 +10,6 @@
 
 #![allow(unsafe_code, reason = "rows end when nobody has them, which this lock sees to")]
 
-use std::cmp::Reverse;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, MutexGuard, OnceLock};
@@ -30,11 +29,8 @@ use crate::per_process::PerProcess;
 /// Times that something ended which threads may have pointed at.
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
 
-static ARCHIVE: PerProcess<Archive> = PerProcess::new(|| {
-    // The child of a fork leaves its parent's rows where they are.
-    Part::Archived.clear();
-    Archive::default()
-});
+/// The child of a fork leaves its parent's archive where it is.
+static ARCHIVE: PerProcess<Archive> = PerProcess::new(Archive::default);
 
 /// The rows of tables that were taken away.
 #[derive(Debug, Default)]
@@ -45,6 +41,8 @@ pub(crate) struct Archive {
     held: Vec<Row>,
     /// The paths of archived rows, so that those of several threads are one.
     tree: Option<Tree>,
+    /// What rows take, in both.
+    bytes: usize,
     emptied: u64,
     now: Arc<Moment>,
 }
@@ -149,9 +147,8 @@ impl Archive {
     }
 
     /// Returns the bytes that archived rows take.
-    pub(crate) fn bytes(&self) -> usize {
-        let held = self.held.iter().map(Row::size).sum::<usize>();
-        self.rows.keys().map(|ByKey(row)| row.size()).sum::<usize>() + held
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Empties tables and makes rows coarser, if there is not enough room.
@@ -171,7 +168,7 @@ impl Archive {
             }
         }
         for row in std::mem::take(&mut self.held) {
-            Part::Archived.remove(row.size());
+            self.bytes -= row.size();
             if !self.keep(row) {
                 // SAFETY: it was in no table, and `keep` has found that nobody holds it.
                 unsafe { end(row) };
@@ -182,6 +179,7 @@ impl Archive {
         if labels_wait {
             labels::end_unused();
         }
+        budget::set_archived(self.bytes);
     }
 
     /// Ends what captures of CPU time have left: none is running. The names of threads stay for another
@@ -207,15 +205,17 @@ impl Archive {
                 None => is_quiet &= signal.len() == 0 && !signal.is_out(),
             }
         }
+        let bytes = &mut self.bytes;
         self.rows.retain(|&ByKey(row), _| {
             let stays = row.header().source != Source::Cpu || row.is_held();
             if !stays {
-                Part::Archived.remove(row.size());
+                *bytes -= row.size();
                 // SAFETY: it is in no table, and nobody holds it.
                 unsafe { end(row) };
             }
             stays
         });
+        budget::set_archived(self.bytes);
         let is_cpu = |row: &Row| row.header().source == Source::Cpu;
         if is_quiet && !self.rows.keys().map(|ByKey(row)| row).chain(&self.held).any(is_cpu) {
             // SAFETY: no record carries one: the last ones have ended above. No thread has one, and those
@@ -256,7 +256,7 @@ impl Archive {
     /// Takes a row in, or its sums; false if it is needed no more.
     fn keep(&mut self, row: Row) -> bool {
         if row.is_held() {
-            Part::Archived.add(row.size());
+            self.bytes += row.size();
             self.held.push(row);
             return true;
         }
@@ -277,7 +277,7 @@ impl Archive {
                 false
             }
             None => {
-                Part::Archived.add(row.size());
+                self.bytes += row.size();
                 self.rows.insert(ByKey(row), emptied);
                 true
             }
@@ -306,32 +306,13 @@ impl Archive {
         common.unwrap_or(node)
     }
 
-    /// Makes rows coarser that did not change in this emptying: those with labels first, then those
-    /// with the least in them.
+    /// Makes rows coarser until there is room: takes the values of labels first, then stacks.
     fn make_coarser(&mut self, labels_wait: bool) {
-        let too_much = budget::archived_too_much();
-        if too_much == 0 && !labels_wait {
-            return;
-        }
-        let size = |row: &Row| {
-            let [count, sum, ..] = row.values();
-            (sum.unsigned_abs(), count.unsigned_abs())
-        };
-        let mut rows: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|(_, emptied)| **emptied < self.emptied)
-            .map(|(&ByKey(row), _)| (row.header(), row))
-            .filter(|(header, row)| header.marker != Marker::Overflow && !row.is_held())
-            .collect();
-        rows.sort_by_key(|(header, row)| (Reverse(header.labels.is_some()), size(row)));
         let mut moves = Vec::new();
-        let mut freed = 0;
-        for (header, row) in rows {
-            if freed >= too_much && !(labels_wait && header.labels.is_some()) {
-                break;
+        for coarser in [without_values, without_stack] {
+            if self.bytes > budget::for_archive() || labels_wait {
+                self.move_rows(coarser, labels_wait, &mut moves);
             }
-            freed += self.move_on(header, row, &mut moves);
         }
         // Nobody has the moment but the archive: nobody asks what was moved since.
         if !moves.is_empty() && Arc::strong_count(&self.now) > 1 {
@@ -341,44 +322,69 @@ impl Archive {
         }
     }
 
-    /// Moves the sums of an archived row to a coarser one. Returns the bytes that this frees.
-    fn move_on(&mut self, header: Header, row: Row, moves: &mut Vec<Move>) -> usize {
-        let key = row.key();
-        let (coarser, frames) = match header.labels {
-            Some(labels) => (Header { labels: labels::without_values(labels), ..header }, key.frames),
-            None => {
-                let name = header.name.filter(|_| header.source == Source::Custom);
-                (Header { marker: Marker::Overflow, name, ..Header::new(header.source) }, &[][..])
+    /// Moves rows to coarser ones until there is room: those that did not change in this emptying
+    /// first, of these those with the least in them.
+    fn move_rows(&mut self, coarser: Coarser, labels_wait: bool, moves: &mut Vec<Move>) {
+        let size = |row: &Row| {
+            let [count, sum, ..] = row.values();
+            (sum.unsigned_abs(), count.unsigned_abs())
+        };
+        let mut rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|(&ByKey(row), &emptied)| (emptied == self.emptied, row.header(), row))
+            .filter(|(_, header, row)| header.marker != Marker::Overflow && !row.is_held())
+            .collect();
+        rows.sort_by_key(|(is_new, _, row)| (*is_new, size(row)));
+        let limit = budget::for_archive();
+        for (is_new, header, row) in rows {
+            // Of the old ones so many that not every row that comes moves another one.
+            let enough = if is_new { limit } else { limit / 4 * 3 };
+            let ends_labels = labels_wait && !is_new && header.labels.is_some();
+            if self.bytes > enough || ends_labels {
+                self.move_on(row, coarser(&header), moves);
             }
-        };
-        let release = || coarser.labels.into_iter().for_each(labels::Set::release);
-        if coarser.words() == header.words() {
-            release();
-            return 0;
         }
-        let target = RowKey { header: coarser.words(), frames };
-        let Some(made) = make_row(target, row.is_bucketed(), Memory::SYSTEM) else {
-            release();
-            return 0;
-        };
-        let (to, more) = match self.rows.get_key_value(&ByKey(made)) {
+    }
+
+    /// Moves the sums of an archived row to one with that header, which keeps its labels.
+    fn move_on(&mut self, row: Row, header: Header, moves: &mut Vec<Move>) {
+        let frames = if header.marker == Marker::No { row.key().frames } else { &[] };
+        let key = RowKey { header: header.words(), frames };
+        let release = || header.labels.into_iter().for_each(labels::Set::release);
+        if key == row.key() {
+            return release();
+        }
+        let Some(made) = make_row(key, row.is_bucketed(), Memory::SYSTEM) else { return release() };
+        let to = match self.rows.get_key_value(&ByKey(made)) {
             Some((&ByKey(known), _)) => {
                 // SAFETY: made here, and in no table; it goes with its labels.
                 unsafe { end(made) };
-                (known, 0)
+                known
             }
             None => {
-                Part::Archived.add(made.size());
+                self.bytes += made.size();
                 self.rows.insert(ByKey(made), self.emptied);
-                (made, made.size())
+                made
             }
         };
         to.take_in(row);
         self.rows.remove(&ByKey(row));
-        Part::Archived.remove(row.size());
+        self.bytes -= row.size();
         moves.push(Move { from: row, to: to.hold() });
-        row.size() - more.min(row.size())
     }
+}
+
+/// Makes a header coarser, whose labels are held for it.
+type Coarser = fn(&Header) -> Header;
+
+fn without_values(header: &Header) -> Header {
+    Header { labels: header.labels.and_then(labels::without_values), ..*header }
+}
+
+fn without_stack(header: &Header) -> Header {
+    let name = header.name.filter(|_| header.source == Source::Custom);
+    Header { marker: Marker::Overflow, name, ..Header::new(header.source) }
 }
 
 fn release_labels(row: Row) {

@@ -23,8 +23,9 @@ const OWN_PATHS: usize = 16 << 10;
 /// What holds bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Part {
+    /// The tables of threads and their rows.
     Tables,
-    Archived,
+    /// Span paths.
     Paths,
 }
 
@@ -32,7 +33,6 @@ impl Part {
     const fn held(self) -> &'static AtomicUsize {
         match self {
             Self::Tables => &TABLES,
-            Self::Archived => &ARCHIVED,
             Self::Paths => &PATHS,
         }
     }
@@ -46,11 +46,6 @@ impl Part {
     /// Counts bytes that are held no more.
     pub(crate) fn remove(self, bytes: usize) {
         self.held().fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts that nothing is held.
-    pub(crate) fn clear(self) {
-        self.held().store(0, Ordering::Relaxed);
     }
 
     fn get(self) -> usize {
@@ -70,7 +65,7 @@ pub(crate) fn get() -> usize {
 
 /// Whether there is room for another row.
 pub(crate) fn has_room_for_rows() -> bool {
-    Part::Tables.get() + Part::Archived.get() < get() / 4 * 3
+    Part::Tables.get() + ARCHIVED.load(Ordering::Relaxed) < get() / 4 * 3
 }
 
 /// Whether a thread whose paths take so many bytes may have another one.
@@ -95,13 +90,15 @@ pub(crate) fn took_labels_wait() -> bool {
 
 /// Whether tables should be emptied.
 pub(crate) fn is_pressing() -> bool {
-    Part::Tables.get() > get() / 4 || LABELS_WAIT.load(Ordering::Relaxed)
+    Part::Tables.get() > get() / 4 || !has_room_for_rows() || LABELS_WAIT.load(Ordering::Relaxed)
 }
 
-/// Returns how many bytes of the archive are too many; 0 for none.
-pub(crate) fn archived_too_much() -> usize {
-    let limit = get() / 4;
-    let archived = Part::Archived.get();
-    // Down to three quarters, so that not every row that comes makes another one coarser.
-    if archived > limit { archived - limit / 4 * 3 } else { 0 }
+/// Tells how many bytes the rows of the archive take.
+pub(crate) fn set_archived(bytes: usize) {
+    ARCHIVED.store(bytes, Ordering::Relaxed);
+}
+
+/// Returns how many bytes the rows of the archive may take.
+pub(crate) fn for_archive() -> usize {
+    get() / 4
 }

@@ -188,7 +188,8 @@ impl Row {
         self.head().bucketed
     }
 
-    /// Holds the row. The caller has it for certain: by its table, or as a holder.
+    /// Holds the row, whose memory was fetched by itself. The caller has it for certain: by its table,
+    /// or as a holder.
     pub(crate) fn hold(&self) -> HeldRow {
         // Relaxed: whoever ends rows has taken the table away before he asks.
         self.head().holders.fetch_add(1, Ordering::Relaxed);
