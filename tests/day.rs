@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use profiler_core::sync::Mutex;
 use profiler_core::{
-    Capture, Config, Kind, ProfiledAllocator, Profile, Rates, memory, profiled, snapshot, stats,
+    Capture, Config, Kind, Profile, ProfiledAllocator, Rates, memory, profiled, snapshot, stats,
     wait, with_labels,
 };
 use profiler_tests::cpu::{MILLISECOND, use_up};

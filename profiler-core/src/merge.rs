@@ -44,7 +44,7 @@ impl Deref for Frames {
 
     fn deref(&self) -> &[u64] {
         match self {
-            Self::Of(row) => row.key().frames,
+            Self::Of(row) => row.frames(),
             Self::Own(frames) => frames,
         }
     }
@@ -134,7 +134,7 @@ impl Keys {
         let stack = match header.marker.name() {
             Some(name) => Stack::Marker(name),
             // The memory of these rows ends with their table, whoever holds one.
-            None if header.source == Source::Cpu => Stack::Native(row.key().frames.to_vec().into()),
+            None if header.source == Source::Cpu => Stack::Native(row.frames().to_vec().into()),
             None => Stack::Native(Frames::Of(row.hold())),
         };
         self.key(header, stack)
@@ -339,16 +339,12 @@ pub(crate) fn subtract(rows: &mut Rows, earlier: Rows) {
 pub(crate) fn spans() -> Rows {
     let mut rows = Rows::default();
     let mut keys = Keys::default();
-    for thread in thread::all() {
-        let mut open = vec![thread.tree().root()];
-        while let Some(node) = open.pop() {
-            let [calls, busy, idle] = node.values();
-            let header = Header { node: Some(node), ..Header::new(Source::Custom) };
-            let key = keys.key(&header, Stack::Native(Vec::new().into()));
-            add(&mut rows, key, [calls, busy, idle, 0], None);
-            open.extend(node.children());
-        }
-    }
+    archive::lock().for_each_path(|node| {
+        let [calls, busy, idle] = node.values();
+        let header = Header { node: Some(node), ..Header::new(Source::Custom) };
+        let key = keys.key(&header, Stack::Native(Vec::new().into()));
+        add(&mut rows, key, [calls, busy, idle, 0], None);
+    });
     rows
 }
 

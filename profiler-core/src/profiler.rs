@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::answer::QUESTIONS;
-use crate::buffer::{archive, budget};
 use crate::buffer::record::Source;
+use crate::buffer::{archive, budget};
 use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope, signal};
 use crate::config::{Config, Rates};
 use crate::encode::dump;
@@ -352,7 +352,8 @@ impl Profile {
         let moved = match (self.moment(), earlier.moment(), source(self.kind())) {
             (Some((later, view)), Some((earlier, _)), Some(source)) => {
                 let rows = earlier.moved_until(later, source);
-                (!rows.is_empty()).then(|| build(self.kind(), *view, self.period(), self.time(), &rows))
+                (!rows.is_empty())
+                    .then(|| build(self.kind(), *view, self.period(), self.time(), &rows))
             }
             _ => None,
         };

@@ -1,7 +1,7 @@
 //! Totals stay exact when distinct stacks and paths exceed their bounds, and what is new is seen.
 
 use profiler_core::{
-    Config, CustomProfile, Kind, Profile, Rates, Sample, snapshot, wait, with_labels,
+    Config, CustomProfile, Kind, Profile, Rates, Sample, snapshot, span, wait, with_labels,
 };
 
 static THINGS: CustomProfile = CustomProfile::new("things");
@@ -14,7 +14,8 @@ fn block() -> Profile {
 fn count(profile: &Profile, text: &str) -> i64 {
     let samples = profile.samples().filter(|sample| {
         let mut frames = sample.frames().filter_map(|frame| frame.function);
-        frames.any(|name| name.contains(text)) || sample.labels().any(|label| format!("{label:?}").contains(text))
+        frames.any(|name| name.contains(text))
+            || sample.labels().any(|label| format!("{label:?}").contains(text))
     });
     samples.map(|sample| sample.values()[0]).sum()
 }
@@ -29,8 +30,20 @@ fn path(number: u32, bits: u32) {
         return wait("thing", || ());
     }
     // Two call sites.
-    if number & 1 == 0 { path(number >> 1, bits - 1) } else { path(number >> 1, bits - 1) }
+    if number & 1 == 0 {
+        path(number >> 1, bits - 1)
+    } else {
+        path(number >> 1, bits - 1)
+    }
     std::hint::black_box(());
+}
+
+/// Enters a path of so many spans and one more, each of which a bit of the number decides.
+fn spans(number: u32, depth: u32) {
+    let _span = if number & 1 == 0 { span!("left") } else { span!("right") };
+    if depth > 0 {
+        spans(number >> 1, depth - 1);
+    }
 }
 
 #[inline(never)]
@@ -81,6 +94,19 @@ fn what_is_new_is_seen_and_totals_stay() {
     let profile = block();
     assert!(profile.samples().any(|sample| is_overflow(&sample)), "it was not too much");
     assert!(count(&profile, "[other]") > 0, "it was not too much");
+
+    // Paths of threads that are gone are added up, and end.
+    for round in 0..250 {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|n| scope.spawn(move || spans(8 * round + n, 11))).collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        });
+    }
+    let stats = profiler_core::stats();
+    assert!(stats.bytes <= stats.budget + (1 << 20), "{stats:?}");
+    let spans = snapshot(Kind::Spans).expect("available");
+    assert_eq!(spans.totals()[0], 250 * 8 * 12);
 
     // What is new has its name, whatever came before, on this thread and on another.
     new_wait();

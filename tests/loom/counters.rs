@@ -14,7 +14,7 @@ use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
 use crate::buffer::row::{HEADER, Row, RowKey};
-use crate::buffer::tally::{Memory, Tally};
+use crate::buffer::tally::{Memory, make_row};
 use crate::models::Model;
 use crate::order::Order;
 
@@ -213,10 +213,8 @@ fn freed_was_allocated(order: Order) {
 
 /// A row of its own, which one thread at a time adds to.
 fn row() -> Row {
-    let tally = Tally::new(4, Memory::SYSTEM);
-    // SAFETY: nobody else has the tally.
-    let row = unsafe { tally.find(RowKey { header: [7; HEADER], frames: &[1] }, false, 100) };
-    row.expect("memory")
+    let key = RowKey { header: [7; HEADER], frames: &[1] };
+    make_row(key, false, Memory::SYSTEM).expect("memory")
 }
 
 /// Reads what is alive, as a profile does: frees first.

@@ -19,6 +19,8 @@ pub(crate) type Model = (&'static str, fn(Order));
 pub(crate) const ALL: &[Model] = &[
     ("a reader sees whole rows while the table grows", whole_rows),
     ("a reader sees no more than was added", no_more_than_added),
+    ("what is taken away and what is left add up", nothing_lost_taken_away),
+    ("what a holder added is seen by whoever finds the row unheld", held),
     ("one thread gets a block whose owner is gone", one_owner),
     ("a number that comes round again takes no block from another", number_again),
     ("a slot is read whole or not at all", whole_slot),
@@ -30,10 +32,15 @@ fn key(frames: &[u64]) -> RowKey<'_> {
     RowKey { header: [7; HEADER], frames }
 }
 
+fn tally(first_slots: usize) -> Arc<Tally> {
+    let null = || AtomicPtr::new(std::ptr::null_mut());
+    Arc::new(Tally::new([null(), null()], first_slots, Memory::SYSTEM))
+}
+
 fn add(tally: &Tally, frames: &[u64], values: [i64; 4]) {
     // SAFETY: each model writes a tally from one thread.
-    let row = unsafe { tally.find(key(frames), false, 100) };
-    row.expect("memory").add(values);
+    let taken = unsafe { tally.take() }.expect("nobody else takes it");
+    taken.find(key(frames), false, true).expect("memory").0.add(values);
 }
 
 fn rows(tally: &Tally) -> Vec<(Vec<u64>, [i64; 4])> {
@@ -47,7 +54,7 @@ fn rows(tally: &Tally) -> Vec<(Vec<u64>, [i64; 4])> {
 
 fn whole_rows(order: Order) {
     // Two slots hold one row: the second makes the table grow.
-    let tally = Arc::new(Tally::new(2, Memory::SYSTEM));
+    let tally = tally(2);
     let (writer, reader) = (Arc::clone(&tally), Arc::clone(&tally));
     order.run([
         Box::new(move || {
@@ -64,7 +71,7 @@ fn whole_rows(order: Order) {
 }
 
 fn no_more_than_added(order: Order) {
-    let tally = Arc::new(Tally::new(4, Memory::SYSTEM));
+    let tally = tally(4);
     let (writer, reader) = (Arc::clone(&tally), Arc::clone(&tally));
     order.run([
         Box::new(move || {
@@ -81,6 +88,55 @@ fn no_more_than_added(order: Order) {
         }),
     ]);
     assert_eq!(rows(&tally), [(vec![1], [2, 10, 0, 0])]);
+}
+
+fn nothing_lost_taken_away(order: Order) {
+    let tally = tally(4);
+    let (writer, taker) = (Arc::clone(&tally), Arc::clone(&tally));
+    let [_, taken] = order.run([
+        Box::new(move || {
+            add(&writer, &[1], [1, 5, 0, 0]);
+            add(&writer, &[1], [1, 5, 0, 0]);
+            0
+        }),
+        Box::new(move || {
+            let mut sum = 0;
+            // SAFETY: nobody reads meanwhile, and this alone takes away.
+            if let Some(table) = unsafe { taker.take_away() } {
+                table.end(|row| {
+                    sum += row.values()[1];
+                    false
+                });
+            }
+            sum
+        }),
+    ]);
+    let left: i64 = rows(&tally).iter().map(|(_, values)| values[1]).sum();
+    assert_eq!(taken + left, 10);
+}
+
+fn held(order: Order) {
+    let tally = tally(4);
+    let (writer, taker) = (Arc::clone(&tally), Arc::clone(&tally));
+    order.run([
+        Box::new(move || {
+            // SAFETY: this alone writes.
+            let taken = unsafe { writer.take() }.expect("nobody else takes it");
+            let row = taken.find(key(&[1]), false, true).expect("memory").0.hold();
+            drop(taken);
+            row.add([1, 5, 0, 0]);
+        }),
+        Box::new(move || {
+            // SAFETY: nobody reads meanwhile, and this alone takes away.
+            if let Some(table) = unsafe { taker.take_away() } {
+                table.end(|row| {
+                    let is_held = row.is_held();
+                    assert!(is_held || row.values() == [1, 5, 0, 0]);
+                    is_held
+                });
+            }
+        }),
+    ]);
 }
 
 struct Plain {

@@ -21,7 +21,7 @@ use super::names::Names;
 use super::record::{Header, Marker, Source};
 use super::row::{HeldRow, Row, RowKey};
 use super::tally::{Memory, TakenAway, end_row, make_row};
-use super::thread;
+use super::thread::{self, Thread};
 use super::tree::{Node, Tree};
 use crate::labels;
 use crate::per_process::PerProcess;
@@ -141,6 +141,12 @@ impl Archive {
         self.held.iter().for_each(|&row| visit(row));
     }
 
+    /// Calls `visit` with every span path that there is.
+    pub(crate) fn for_each_path(&self, mut visit: impl FnMut(&'static Node)) {
+        thread::all().for_each(|thread| thread.tree().for_each(&mut visit));
+        self.tree.iter().for_each(|tree| tree.for_each(&mut visit));
+    }
+
     /// Returns the moment, for what is read now.
     pub(crate) fn now(&self) -> Arc<Moment> {
         Arc::clone(&self.now)
@@ -151,21 +157,27 @@ impl Archive {
         self.bytes
     }
 
-    /// Empties tables and makes rows coarser, if there is not enough room.
+    /// Sees to it that there is room, if there is not enough.
     pub(crate) fn make_room(&mut self) {
         if !budget::is_pressing() {
             return;
         }
         // Before anything ends: who finds it unchanged has seen nothing end.
         ENDINGS.fetch_add(1, Ordering::AcqRel);
+        if budget::took_paths_wait() {
+            self.end_paths();
+        }
+        if budget::is_pressing() {
+            self.empty_tables();
+        }
+        budget::set_archived(self.bytes);
+    }
+
+    /// Takes the rows of all threads in, and makes some coarser.
+    fn empty_tables(&mut self) {
         self.emptied += 1;
         for thread in thread::all() {
-            for tally in thread.tallies() {
-                // SAFETY: this has the lock: nobody reads, and nobody else takes away.
-                if let Some(table) = unsafe { tally.take_away() } {
-                    self.take_in(table);
-                }
-            }
+            self.empty_tables_of(thread);
         }
         for row in std::mem::take(&mut self.held) {
             self.bytes -= row.size();
@@ -179,7 +191,15 @@ impl Archive {
         if labels_wait {
             labels::end_unused();
         }
-        budget::set_archived(self.bytes);
+    }
+
+    fn empty_tables_of(&mut self, thread: &Thread) {
+        for tally in thread.tallies() {
+            // SAFETY: this has the lock: nobody reads, and nobody else takes away.
+            if let Some(table) = unsafe { tally.take_away() } {
+                self.take_in(table);
+            }
+        }
     }
 
     /// Ends what captures of CPU time have left: none is running. The names of threads stay for another
@@ -255,18 +275,18 @@ impl Archive {
 
     /// Takes a row in, or its sums; false if it is needed no more.
     fn keep(&mut self, row: Row) -> bool {
+        let mut header = row.header();
+        header.node = header.node.and_then(|node| self.common(node));
+        // SAFETY: it is in no table, and this has the lock.
+        unsafe { row.retitle(header.words()) };
         if row.is_held() {
             self.bytes += row.size();
             self.held.push(row);
             return true;
         }
-        let mut header = row.header();
         if header.source == Source::Custom && row.custom_count() == 0 {
             return false;
         }
-        header.node = header.node.map(|node| self.common(node));
-        // SAFETY: nobody holds it, and this has the lock.
-        unsafe { row.retitle(header.words()) };
         let emptied = self.emptied;
         match self.rows.get_key_value(&ByKey(row)) {
             Some((&ByKey(known), _)) => {
@@ -284,26 +304,45 @@ impl Archive {
         }
     }
 
-    /// Returns the node of the archive's own tree with the same path; the node itself if there is no
-    /// room for another.
-    fn common(&mut self, node: &'static Node) -> &'static Node {
+    /// Returns the node of the archive's own tree with the same path, or as much of it from the root as
+    /// there is room for; nothing if the system has no memory.
+    fn common(&mut self, node: &'static Node) -> Option<&'static Node> {
         if self.tree.is_none() {
             self.tree = Tree::new();
         }
-        let Some(tree) = &self.tree else { return node };
+        let tree = self.tree.as_ref()?;
         let before = tree.bytes();
         let sites: Vec<_> = node.path().collect();
-        let mut common = Some(tree.root());
+        let mut common = tree.root();
         for site in sites.into_iter().rev() {
-            let room = budget::has_room_for_path(tree.bytes());
-            common = common.and_then(|parent| {
-                let known = parent.cached_child(site);
-                // SAFETY: this has the lock, and the parent is of this tree.
-                known.or_else(|| unsafe { tree.child(parent, site, room) })
-            });
+            // What stands at the root are call sites of the program: few.
+            let room = common.site().is_none() || budget::has_room_for_path(tree.bytes());
+            // SAFETY: this has the lock, and the parent is of this tree.
+            let child = || unsafe { tree.child(common, site, room) };
+            match common.cached_child(site).or_else(child) {
+                Some(child) => common = child,
+                None => break,
+            }
         }
         Part::Paths.add(tree.bytes() - before);
-        common.unwrap_or(node)
+        common.site().map(|_| common)
+    }
+
+    /// Ends the span paths of threads that are gone, and adds them up.
+    fn end_paths(&mut self) {
+        for thread in thread::all() {
+            // SAFETY: this has the lock, and what handlers have said of paths is told by `ENDINGS`.
+            let tree = unsafe { thread.without_owner(|| self.empty_tables_of(thread)) };
+            let Some(tree) = tree else { continue };
+            tree.for_each(|node| {
+                if let Some(common) = self.common(node) {
+                    common.add(node.values());
+                }
+            });
+            Part::Paths.remove(tree.bytes());
+            // SAFETY: the thread is gone, and its rows have nodes of the archive's tree.
+            unsafe { tree.end() };
+        }
     }
 
     /// Makes rows coarser until there is room: takes the values of labels first, then stacks.

@@ -12,6 +12,8 @@ static TABLES: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of rows in the archive.
 static ARCHIVED: AtomicUsize = AtomicUsize::new(0);
 static PATHS: AtomicUsize = AtomicUsize::new(0);
+/// Whether span paths wait for those of threads that are gone to end.
+static PATHS_WAIT: AtomicBool = AtomicBool::new(false);
 /// Whether label sets wait for others to end.
 static LABELS_WAIT: AtomicBool = AtomicBool::new(false);
 
@@ -73,6 +75,22 @@ pub(crate) fn has_room_for_path(own: usize) -> bool {
     own < OWN_PATHS || Part::Paths.get() < get() / 8
 }
 
+/// Counts bytes of paths that are held from now on; asks for those of threads that are gone to end
+/// when they take a sixteenth of the budget.
+pub(crate) fn add_paths(bytes: usize) {
+    if bytes != 0 {
+        Part::Paths.add(bytes);
+        if Part::Paths.get() > get() / 16 {
+            PATHS_WAIT.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether paths were asked for since the last time.
+pub(crate) fn took_paths_wait() -> bool {
+    PATHS_WAIT.swap(false, Ordering::Relaxed)
+}
+
 /// Returns how many bytes of label sets there may be.
 pub(crate) fn for_labels() -> usize {
     get() / 8
@@ -90,7 +108,10 @@ pub(crate) fn took_labels_wait() -> bool {
 
 /// Whether tables should be emptied.
 pub(crate) fn is_pressing() -> bool {
-    Part::Tables.get() > get() / 4 || !has_room_for_rows() || LABELS_WAIT.load(Ordering::Relaxed)
+    Part::Tables.get() > get() / 4
+        || !has_room_for_rows()
+        || LABELS_WAIT.load(Ordering::Relaxed)
+        || PATHS_WAIT.load(Ordering::Relaxed)
 }
 
 /// Tells how many bytes the rows of the archive take.

@@ -42,6 +42,16 @@ impl Owner {
         number(self.0.load(Ordering::Relaxed))
     }
 
+    /// Takes the block of a thread that is gone, under another number; false if somebody else has
+    /// taken it.
+    pub(crate) fn take_from(&self, gone: u32, number: u32) -> bool {
+        // Acquire: as in `claim_now`. Relaxed on failure: nothing is read then.
+        let word = self.0.load(Ordering::Acquire);
+        let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(number);
+        let exchange = || self.0.compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed);
+        (word & NUMBER) as u32 == gone && exchange().is_ok()
+    }
+
     /// Notes that the owner's number is another one now. Only the owner may call this.
     pub(crate) fn rename(&self, thread: u32) {
         // Relaxed, both: nobody takes the block of a thread that lives.

@@ -56,8 +56,8 @@ pub(super) struct Bucket {
 
 #[repr(C)]
 pub(super) struct RowHead {
-    /// Hash and header are written before the row is published, and by the archive, which has the
-    /// row to itself then.
+    /// Written before the row is published, and by the archive when it is in no table. Who holds a row
+    /// without having the archive does not read this.
     title: UnsafeCell<Title>,
     depth: usize,
     /// Whether a `[Bucket; BUCKETS]` follows the addresses.
@@ -207,9 +207,9 @@ impl Row {
     ///
     /// # Safety
     ///
-    /// Nobody else has the row.
+    /// The row is in no table, and nobody reads its key: those who hold it do not.
     pub(crate) unsafe fn retitle(&self, header: [u64; HEADER]) {
-        let hash = RowKey { header, frames: self.key().frames }.hash();
+        let hash = RowKey { header, frames: self.frames() }.hash();
         // SAFETY: nobody else reads it.
         unsafe { *self.head().title.get() = Title { hash, header } };
     }
@@ -219,7 +219,7 @@ impl Row {
     }
 
     fn title(&self) -> &Title {
-        // SAFETY: written before the row was published, or by whoever had it alone.
+        // SAFETY: written before the row was published, or by the archive, which the caller has then.
         unsafe { &*self.head().title.get() }
     }
 
@@ -252,10 +252,14 @@ impl Row {
     }
 
     pub(crate) fn key(&self) -> RowKey<'_> {
-        let head = self.head();
-        // SAFETY: `depth` addresses stand behind the head, written before publication.
-        let frames = unsafe { std::slice::from_raw_parts(self.frames_start(), head.depth) };
-        RowKey { header: self.title().header, frames }
+        RowKey { header: self.title().header, frames: self.frames() }
+    }
+
+    /// Returns the addresses, leaf first.
+    pub(crate) fn frames(&self) -> &[u64] {
+        let depth = self.head().depth;
+        // SAFETY: so many addresses stand behind the head, written before publication.
+        unsafe { std::slice::from_raw_parts(self.frames_start(), depth) }
     }
 
     /// Returns the sums: no later one holds more records than an earlier one.

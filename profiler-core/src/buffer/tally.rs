@@ -19,6 +19,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use super::primitive::{AtomicPtr, AtomicU64, Ordering};
+use super::rest::Rest;
 use super::row::{Row, RowKey};
 
 /// Each segment is so many times as large as the one before: few segments to look through.
@@ -78,8 +79,9 @@ pub(crate) struct Table {
     rows: AtomicU64,
     /// Bytes held; the writer's, but read by others.
     bytes: AtomicU64,
-    /// The newest chunk and what of it is used; the writer's.
-    chunk: Cell<(*mut Chunk, usize)>,
+    /// The newest chunk, or null, and what of it is unused; the writer's.
+    chunk: Cell<*mut Chunk>,
+    free: Rest<u8>,
 }
 
 /// The place of a writer's table.
@@ -235,12 +237,7 @@ impl Tally {
 impl Taken<'_> {
     /// Returns the row of a key and whether it is new, appending one if there is none and there is
     /// room; nothing if there is none, or the system has no memory.
-    pub(crate) fn find(
-        &self,
-        key: RowKey<'_>,
-        bucketed: bool,
-        room: bool,
-    ) -> Option<(Row, bool)> {
+    pub(crate) fn find(&self, key: RowKey<'_>, bucketed: bool, room: bool) -> Option<(Row, bool)> {
         let hash = key.hash();
         let table = match NonNull::new(self.table.get()) {
             Some(table) => table,
@@ -274,7 +271,8 @@ impl Taken<'_> {
             used: Cell::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(size_of::<Table>() as u64),
-            chunk: Cell::new((ptr::null_mut(), 0)),
+            chunk: Cell::new(ptr::null_mut()),
+            free: Rest::new(),
         };
         // SAFETY: fresh memory of this layout.
         unsafe { table.write(content) };
@@ -400,19 +398,19 @@ impl Table {
             return Some(memory);
         }
         let size = layout.size().next_multiple_of(align_of::<Chunk>());
-        let (mut chunk, mut used) = self.chunk.get();
-        // SAFETY: null, or the head of a chunk that was initialised below.
-        if unsafe { chunk.as_ref() }.is_none_or(|head| head.size - used < size) {
+        let (mut next, mut left) = self.free.get();
+        if left < size {
             let fetched = self.memory.chunk.max(size_of::<Chunk>() + size);
-            let next = (self.memory.fetch)(Self::chunk_layout(fetched)?).cast::<Chunk>();
-            let place = NonNull::new(next)?;
+            let memory = (self.memory.fetch)(Self::chunk_layout(fetched)?);
+            let chunk = NonNull::new(memory.cast::<Chunk>())?;
             // SAFETY: fresh memory, large enough for the head.
-            unsafe { place.write(Chunk { older: chunk, size: fetched }) };
+            unsafe { chunk.write(Chunk { older: self.chunk.get(), size: fetched }) };
+            self.chunk.set(chunk.as_ptr());
             whole(fetched);
-            (chunk, used) = (next, size_of::<Chunk>());
+            (next, left) = (memory.wrapping_add(size_of::<Chunk>()), fetched - size_of::<Chunk>());
         }
-        self.chunk.set((chunk, used + size));
-        NonNull::new(chunk.cast::<u8>().wrapping_add(used))
+        self.free.set(next.wrapping_add(size), left - size);
+        NonNull::new(next)
     }
 
     fn chunk_layout(size: usize) -> Option<Layout> {
@@ -461,7 +459,7 @@ impl TakenAway {
                 give(segment.cast(), segment_layout(count));
             }
         }
-        let mut chunk = table.chunk.get().0;
+        let mut chunk = table.chunk.get();
         while let Some(place) = NonNull::new(chunk) {
             // SAFETY: the head of a chunk, initialised when it was fetched.
             let Chunk { older, size } = unsafe { place.read() };

@@ -6,11 +6,12 @@
 #![allow(unsafe_code, reason = "a block that one thread writes and others read")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::collections::HashSet;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::budget::Part;
 use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
 use super::row::Row;
@@ -67,7 +68,7 @@ pub(crate) struct Thread {
     /// Its name; null if nobody has told it yet.
     name: AtomicPtr<&'static str>,
     next: AtomicPtr<Thread>,
-    tree: Tree,
+    tree: UnsafeCell<Tree>,
     /// Written by the thread's ordinary code.
     ordinary: Side,
     /// Written by the thread's signal handlers, which may strike while the other one is written.
@@ -84,6 +85,8 @@ enum Stack {
 
 /// The number of a thread that is never alive: the owner of blocks that are set aside for signals.
 const NOBODY: u32 = i32::MAX as u32;
+/// Another one: the owner of a block whose paths are being ended.
+const ARCHIVE: u32 = NOBODY - 1;
 
 // SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
 // calling thread, and what others may call reads atomics.
@@ -152,17 +155,16 @@ pub(crate) fn join_in_signal() -> Option<&'static Thread> {
     if owner == 0 || JOINING.get() {
         return None;
     }
-    let thread = THREADS.claim_now(owner, |number| {
-        number == NOBODY || number == owner || !sys::is_thread_alive(number)
-    })?;
+    let thread = THREADS
+        .claim_now(owner, |number| number == NOBODY || number == owner || !is_taken(number))?;
     thread.reset(Stack::Unasked);
     CURRENT.set(Some(thread));
     Some(thread)
 }
 
-/// Whether a block is not for others: its owner lives, or it is set aside for signals.
+/// Whether a block is not for others: its owner lives, or it is set aside.
 fn is_taken(owner: u32) -> bool {
-    owner == NOBODY || sys::is_thread_alive(owner)
+    owner == NOBODY || owner == ARCHIVE || sys::is_thread_alive(owner)
 }
 
 /// Sees to it that so many blocks are set aside as there are threads without one, for
@@ -179,7 +181,7 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
         }
     }
     // What threads left behind first: a program of many short threads would need more and more.
-    let is_left = |owner| owner != NOBODY && !sys::is_thread_alive(owner);
+    let is_left = |owner| !is_taken(owner);
     let mut is_any_left = true;
     for _ in spare..without {
         is_any_left = is_any_left && THREADS.claim_now(NOBODY, is_left).is_some();
@@ -239,12 +241,18 @@ pub(crate) fn forked() {
     }
 }
 
+fn new_tree() -> Option<Tree> {
+    let tree = Tree::new()?;
+    Part::Paths.add(tree.bytes());
+    Some(tree)
+}
+
 impl Thread {
     fn allocate(owner: u32, depth: usize) -> Option<NonNull<Self>> {
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { System.alloc(Layout::new::<Self>()) };
         let thread = NonNull::new(memory.cast::<Self>())?;
-        let tree = Tree::new()?;
+        let tree = new_tree()?;
         let content = Self {
             node: AtomicPtr::new(ptr::from_ref(tree.root()).cast_mut()),
             labels: AtomicPtr::new(ptr::null_mut()),
@@ -259,7 +267,7 @@ impl Thread {
             number: AtomicU64::new(0),
             name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
-            tree,
+            tree: UnsafeCell::new(tree),
             ordinary: Side::new(Memory::SYSTEM, depth)?,
             signal: Side::new(MAPPED, depth)?,
         };
@@ -270,7 +278,7 @@ impl Thread {
 
     /// Forgets what the last owner was doing; what it counted stays.
     fn reset(&'static self, stack: Stack) {
-        self.set_node(self.tree.root());
+        self.set_node_anew(self.tree());
         self.set_labels(None);
         self.label_cache.reset();
         self.wait.store(None);
@@ -279,7 +287,6 @@ impl Thread {
             // SAFETY: this thread owns the block now, and has no writer yet.
             unsafe { side.tally.recover() };
         }
-        self.opened.clear();
         // Relaxed: a figure for people, unique by the addition.
         let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
         self.number.store(number, Ordering::Relaxed);
@@ -322,8 +329,41 @@ impl Thread {
         self.labels.store(set, Ordering::Release);
     }
 
+    /// Returns the tree of span paths; for the owner, and for whoever has the archive.
     pub(crate) const fn tree(&self) -> &Tree {
-        &self.tree
+        // SAFETY: it is replaced by whoever has the archive, and only while nobody owns the block.
+        unsafe { &*self.tree.get() }
+    }
+
+    /// Has the tables emptied of a thread that is gone, takes its tree, and begins another one. Nothing if
+    /// the block has an owner, or the system no memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the archive.
+    pub(super) unsafe fn without_owner(&self, empty_tables: impl FnOnce()) -> Option<Tree> {
+        let gone = self.owner_id();
+        if is_taken(gone) || !self.owner.take_from(gone, ARCHIVE) {
+            return None;
+        }
+        for side in [&self.ordinary, &self.signal] {
+            // SAFETY: nobody else owns the block now.
+            unsafe { side.tally.recover() };
+        }
+        empty_tables();
+        let tree = new_tree().map(|new| {
+            self.set_node_anew(&new);
+            // SAFETY: nobody owns the block, and whoever has the archive is the caller.
+            unsafe { self.tree.get().replace(new) }
+        });
+        self.owner.rename(gone);
+        tree
+    }
+
+    /// Begins at the root, with no span entered.
+    fn set_node_anew(&self, tree: &Tree) {
+        self.set_node(tree.root());
+        self.opened.clear();
     }
 
     /// Calls `visit` with every row of both tallies; for whoever has the archive.
@@ -342,7 +382,7 @@ impl Thread {
         size_of::<Self>()
             + side(&self.ordinary)
             + side(&self.signal)
-            + self.tree.bytes()
+            + self.tree().bytes()
             + self.label_cache.bytes()
     }
 

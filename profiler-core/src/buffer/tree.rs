@@ -1,14 +1,16 @@
 //! The span stack: one pointer to the current node of the thread's calling-context tree.
 //!
-//! A node is a path: a call site below a parent. Nodes are never freed, so a path is one word that
-//! any thread or signal handler can read and follow to the root while the owner goes on. Calls and
+//! A node is a path: a call site below a parent. Nodes live as long as their tree, which ends after its
+//! thread, so a path is one word that any thread or signal handler can read and follow to the root while
+//! the owner goes on. Calls and
 //! times are counted in the node. Only the owner adds nodes; it finds a child through a small cache
 //! in the node, else through the list of children.
 
-#![allow(unsafe_code, reason = "nodes that are never freed, linked by pointers")]
+#![allow(unsafe_code, reason = "nodes that live as long as their tree, linked by pointers")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::{fmt, iter};
@@ -23,7 +25,7 @@ const CHUNK: usize = 24;
 /// A path is at most so long; deeper recursion stays on its last node.
 pub(crate) const MAX_DEPTH: u32 = 256;
 
-/// A path: a call site below a parent. Lives for ever.
+/// A path: a call site below a parent. Lives as long as its tree.
 pub(crate) struct Node {
     /// Nothing for the root.
     site: Option<&'static CallSite>,
@@ -101,6 +103,13 @@ impl Node {
         [&self.calls, &self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed).cast_signed())
     }
 
+    /// Adds calls, nanoseconds busy and nanoseconds idle. Only the owner may call this.
+    pub(crate) fn add(&self, [calls, busy, idle]: [i64; 3]) {
+        add(&self.calls, calls.cast_unsigned());
+        add(&self.busy, busy.cast_unsigned());
+        add(&self.idle, idle.cast_unsigned());
+    }
+
     /// Counts a call. Only the owner may call this.
     #[inline]
     pub(crate) fn count(&self) {
@@ -134,7 +143,7 @@ impl Node {
         // Acquire: pairs with the Release in `Tree::child`; the node is initialised.
         let mut next = self.first_child.load(Ordering::Acquire).cast_const();
         iter::from_fn(move || {
-            // SAFETY: null, or a node that was initialised before it was linked; never freed.
+            // SAFETY: null, or a node that was initialised before it was linked; it ends with this one.
             let child: &'static Self = unsafe { next.as_ref() }?;
             next = child.sibling;
             Some(child)
@@ -156,17 +165,31 @@ fn add(sum: &AtomicU64, value: u64) {
     sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
 }
 
+/// Some nodes, and the chunk before.
+struct Chunk {
+    older: *mut Chunk,
+    nodes: [MaybeUninit<Node>; CHUNK],
+}
+
 /// The nodes of one thread.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: &'static Node,
     /// Nodes made; the owner's, but read by others.
     nodes: AtomicU64,
-    /// Unused memory of the last chunk and how many nodes it takes; the owner's.
+    memory: NodeMemory,
+}
+
+/// Where the nodes of a tree are; the owner's.
+#[derive(Debug)]
+struct NodeMemory {
+    /// The newest chunk, or null.
+    chunk: Cell<*mut Chunk>,
+    /// Its unused end, and how many nodes that takes.
     free: Rest<Node>,
 }
 
-// SAFETY: the rest is touched by the owner alone.
+// SAFETY: the memory is touched by the owner alone.
 unsafe impl Sync for Tree {}
 // SAFETY: nodes are not bound to a thread.
 unsafe impl Send for Tree {}
@@ -174,9 +197,9 @@ unsafe impl Send for Tree {}
 impl Tree {
     /// Makes a tree of a root; nothing if the system has no memory.
     pub(crate) fn new() -> Option<Self> {
-        let free = Rest::new();
-        let root = allocate(&free, Node::new(None, None))?;
-        Some(Self { root, nodes: AtomicU64::new(1), free })
+        let memory = NodeMemory { chunk: Cell::new(ptr::null_mut()), free: Rest::new() };
+        let root = memory.allocate(Node::new(None, None))?;
+        Some(Self { root, nodes: AtomicU64::new(1), memory })
     }
 
     pub(crate) const fn root(&self) -> &'static Node {
@@ -187,7 +210,7 @@ impl Tree {
     pub(crate) fn bytes(&self) -> usize {
         // Relaxed: a figure for people, and the owner's own limit.
         let nodes = self.nodes.load(Ordering::Relaxed) as usize;
-        nodes.next_multiple_of(CHUNK) * size_of::<Node>()
+        nodes.div_ceil(CHUNK) * size_of::<Chunk>()
     }
 
     /// Returns the child of `parent` at that call site, making it if there is none and `room` for it;
@@ -210,7 +233,7 @@ impl Tree {
                 let mut node = Node::new(Some(site), Some(parent));
                 // Relaxed: the owner's own store.
                 node.sibling = parent.first_child.load(Ordering::Relaxed);
-                let node = allocate(&self.free, node)?;
+                let node = self.memory.allocate(node)?;
                 // Release: pairs with the Acquire in `children`.
                 parent.first_child.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
                 // Relaxed: as in `bytes`.
@@ -221,20 +244,51 @@ impl Tree {
         parent.slot(site).set(Some(child));
         Some(child)
     }
+
+    /// Calls `visit` with every node but the root. Any thread may while the tree does not end.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&'static Node)) {
+        let mut open: Vec<_> = self.root.children().collect();
+        while let Some(node) = open.pop() {
+            visit(node);
+            open.extend(node.children());
+        }
+    }
+
+    /// Ends the tree and all its nodes.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has a node of it.
+    pub(crate) unsafe fn end(self) {
+        let mut chunk = self.memory.chunk.get();
+        while let Some(place) = NonNull::new(chunk) {
+            // SAFETY: a chunk that `allocate` has made.
+            chunk = unsafe { place.as_ref() }.older;
+            // SAFETY: from the system's allocator, with this layout. Nodes have nothing to drop.
+            unsafe { System.dealloc(place.as_ptr().cast(), Layout::new::<Chunk>()) };
+        }
+    }
 }
 
-fn allocate(free: &Rest<Node>, node: Node) -> Option<&'static Node> {
-    let (mut next, mut left) = free.get();
-    if left == 0 {
-        let layout = Layout::array::<Node>(CHUNK).ok()?;
-        // SAFETY: the layout is not of size zero.
-        next = unsafe { System.alloc(layout) }.cast();
-        left = CHUNK;
+impl NodeMemory {
+    fn allocate(&self, node: Node) -> Option<&'static Node> {
+        let (mut next, mut left) = self.free.get();
+        if left == 0 {
+            // SAFETY: the layout is not of size zero.
+            let memory = unsafe { System.alloc(Layout::new::<Chunk>()) };
+            let chunk = NonNull::new(memory.cast::<Chunk>())?.as_ptr();
+            // SAFETY: fresh memory of this layout.
+            unsafe { (&raw mut (*chunk).older).write(self.chunk.get()) };
+            self.chunk.set(chunk);
+            // SAFETY: as above.
+            next = unsafe { (&raw mut (*chunk).nodes) }.cast();
+            left = CHUNK;
+        }
+        let mut place = NonNull::new(next)?;
+        self.free.set(next.wrapping_add(1), left - 1);
+        // SAFETY: within a chunk, unused so far.
+        unsafe { place.write(node) };
+        // SAFETY: just written; it ends with the tree, and is never borrowed mutably.
+        Some(unsafe { place.as_mut() })
     }
-    let mut place = NonNull::new(next)?;
-    free.set(next.wrapping_add(1), left - 1);
-    // SAFETY: within a chunk of this layout, unused so far.
-    unsafe { place.write(node) };
-    // SAFETY: just written, never freed, never borrowed mutably.
-    Some(unsafe { place.as_mut() })
 }

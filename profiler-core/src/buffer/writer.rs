@@ -38,11 +38,7 @@ impl Side {
         // SAFETY: the layout is not of size zero.
         let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
         Some(Self {
-            tally: Tally::new(
-                [const { AtomicPtr::new(ptr::null_mut()) }; 2],
-                FIRST_SLOTS,
-                memory,
-            ),
+            tally: Tally::new([const { AtomicPtr::new(ptr::null_mut()) }; 2], FIRST_SLOTS, memory),
             scratch: (scratch, frames),
         })
     }
@@ -80,7 +76,7 @@ impl Writer {
         let before = tree.bytes();
         // SAFETY: the right to write is held, and nodes are only ever taken from the own tree.
         let child = unsafe { tree.child(parent, site, room) };
-        Part::Paths.add(tree.bytes() - before);
+        budget::add_paths(tree.bytes() - before);
         child
     }
 

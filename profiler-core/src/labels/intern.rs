@@ -203,8 +203,10 @@ mod tests {
     #[test]
     fn equal_sets_are_one() {
         let mut table = Table::default();
-        let first = table.intern(sorted([("a", "1"), ("b", "2")].into_iter()), LIMIT).expect("a set");
-        let second = table.intern(sorted([("b", "2"), ("a", "1")].into_iter()), LIMIT).expect("a set");
+        let first =
+            table.intern(sorted([("a", "1"), ("b", "2")].into_iter()), LIMIT).expect("a set");
+        let second =
+            table.intern(sorted([("b", "2"), ("a", "1")].into_iter()), LIMIT).expect("a set");
         assert!(std::ptr::eq(first, second));
     }
 

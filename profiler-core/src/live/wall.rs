@@ -21,8 +21,8 @@ use rustc_hash::FxHashMap;
 
 use super::stacks::Place;
 use crate::buffer::answer::{Answer, QUESTIONS};
-use crate::buffer::question::Question;
 use crate::buffer::archive;
+use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::per_process::{Numbers, PerProcess};
