@@ -48,7 +48,7 @@ pub struct Stats {
     /// Waits, charges and allocations recorded since the start, as their weights count them: a sampled
     /// one stands for many.
     pub records: u64,
-    /// Those of them whose stack was not kept: they stand under `[overflow]` and `[lost]`.
+    /// Those of them whose stack is not kept, or not any more: they stand under `[overflow]` and `[lost]`.
     pub lost: u64,
     /// Stacks that ended early because every reader of unwind tables was busy just then.
     pub cut_stacks: u64,

@@ -25,6 +25,7 @@ fn is_overflow(sample: &Sample<'_>) -> bool {
 }
 
 /// Waits at the end of a path of calls that so many bits of the number decide.
+#[allow(clippy::if_same_then_else, reason = "two call sites make two stacks")]
 fn path(number: u32, bits: u32) {
     if bits == 0 {
         return wait("thing", || ());

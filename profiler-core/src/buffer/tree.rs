@@ -276,12 +276,16 @@ impl NodeMemory {
         if left == 0 {
             // SAFETY: the layout is not of size zero.
             let memory = unsafe { System.alloc(Layout::new::<Chunk>()) };
-            let chunk = NonNull::new(memory.cast::<Chunk>())?.as_ptr();
-            // SAFETY: fresh memory of this layout.
-            unsafe { (&raw mut (*chunk).older).write(self.chunk.get()) };
+            let mut place = NonNull::new(memory.cast::<MaybeUninit<Chunk>>())?;
+            // SAFETY: fresh memory of this layout, which need not be initialised.
+            let chunk = unsafe { place.as_mut() }.as_mut_ptr();
+            // SAFETY: as above; a field of it.
+            let older = unsafe { &raw mut (*chunk).older };
+            // SAFETY: as above.
+            unsafe { older.write(self.chunk.get()) };
             self.chunk.set(chunk);
             // SAFETY: as above.
-            next = unsafe { (&raw mut (*chunk).nodes) }.cast();
+            next = unsafe { &raw mut (*chunk).nodes }.cast();
             left = CHUNK;
         }
         let mut place = NonNull::new(next)?;

@@ -51,8 +51,8 @@ impl InForce {
 impl Drop for InForce {
     fn drop(&mut self) {
         match self.entry {
-            // SAFETY: entries are never freed; the thread that owns the cache has this.
             Some(entry) => {
+                // SAFETY: entries are never freed; the thread that owns the cache has this.
                 let uses = unsafe { &entry.as_ref().uses };
                 uses.set(uses.get() - 1);
             }

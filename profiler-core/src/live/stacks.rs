@@ -81,7 +81,7 @@ impl Place {
 
     /// Forgets what may have ended since the thread was there. Whoever calls this has the archive until he
     /// has read the rest.
-    pub(super) fn as_it_is(self, _nothing_ends: &Archive) -> Self {
+    pub(super) fn still_there(self, _nothing_ends: &Archive) -> Self {
         if self.endings == archive::endings() {
             return self;
         }
@@ -89,7 +89,7 @@ impl Place {
     }
 
     /// Returns the key of a record of it: with the lock, if it waits for one. As for
-    /// [`Place::as_it_is`].
+    /// [`Place::still_there`].
     pub(super) fn key(self, keys: &mut Keys) -> Key {
         let row = self.wait.and_then(|wait| wait.row);
         let header = row.map_or(Header::new(Source::Block), |row| row.header());

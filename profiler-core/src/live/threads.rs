@@ -77,7 +77,7 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         .into_iter()
         .map(|(thread, (name, activity))| {
             let block = blocks.get(&thread).copied();
-            let place = places.remove(&thread).map(|place| place.as_it_is(&archive));
+            let place = places.remove(&thread).map(|place| place.still_there(&archive));
             let (key, wait) = match place {
                 Some(place) => {
                     let wait = place.wait;

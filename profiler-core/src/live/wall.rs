@@ -283,7 +283,7 @@ impl Watched {
         let Some(place) = question.read(Place::of).flatten() else { return };
         self.seen_at = place.clock;
         let archive = archive::lock();
-        let place = place.as_it_is(&archive);
+        let place = place.still_there(&archive);
         let key = Key { thread: Some(Arc::clone(&self.name)), ..place.key(&mut Keys::default()) };
         if self.is_seen {
             self.stack = stacks.number(key);

@@ -50,7 +50,7 @@ use crate::view::View;
 /// | name | what stands under it |
 /// |---|---|
 /// | `[handoff]` | time between the release of a lock and the moment its waiter runs |
-/// | `[overflow]` | records whose stack was one too many for its thread; allocations of all sizes |
+/// | `[overflow]` | records whose stack is not kept, for want of room in [`Config::memory`](crate::Config::memory); allocations of all sizes |
 /// | `[lost]` | records of which only the values could be kept: in `heap`, allocations of threads that could not be joined, and, as freed, those for which the table of live samples had no memory |
 /// | `[unsampled]` | CPU time of threads that came and went before they had a timer, and of the ends of others, which the kernel did not see |
 /// | `[unknown]` | threads of which it is not known where they were created |
