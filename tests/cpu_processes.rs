@@ -359,6 +359,56 @@ fn a_handler_that_is_taken_away_is_noticed() {
     });
 }
 
+/// Other profilers do so when they start or stop, in the midst of ours.
+#[test]
+fn a_handler_that_is_taken_away_during_a_capture_is_told_of() {
+    extern "C" fn theirs(_: libc::c_int) {
+        STRUCK.fetch_add(1, Ordering::Relaxed);
+    }
+    static STRUCK: AtomicU64 = AtomicU64::new(0);
+    let set = |handler: libc::sighandler_t| {
+        // SAFETY: the handler, if it is one, does what handlers may.
+        unsafe { libc::signal(libc::SIGPROF, handler) }
+    };
+    let theirs = theirs as extern "C" fn(_) as libc::sighandler_t;
+    const TEST: &str = "a_handler_that_is_taken_away_during_a_capture_is_told_of";
+    in_own_process(TEST, || {
+        start();
+        for (handler, comes_back) in [(libc::SIG_IGN, true), (theirs, false)] {
+            let (capture, wall) = (fastest(), Capture::start_with(Kind::Wall, 1000).unwrap());
+            use_up(100 * MILLISECOND);
+            set(handler);
+            use_up(300 * MILLISECOND);
+            // Their handler is theirs alone: our timers go, at a tick of the profiler's thread.
+            let strikes_on = || {
+                let before = STRUCK.load(Ordering::Relaxed);
+                use_up(20 * MILLISECOND);
+                STRUCK.load(Ordering::Relaxed) != before
+            };
+            while strikes_on() {}
+            let profile = finish_unnamed(capture);
+            for comments in [profile.comments(), finish_unnamed(wall).comments()] {
+                assert!(
+                    comments[0].contains("handler of SIGPROF was found replaced"),
+                    "{comments:?}"
+                );
+            }
+            // What the clocks say, to a period.
+            let unsampled = cumulative(&profile, "[unsampled]");
+            let captured = profile.totals()[1] - unsampled;
+            let comment = &profile.comments()[0];
+            let (_, process) = comment.split_once("the process used ").expect(comment);
+            let process: f64 = process.split(' ').next().unwrap().parse().expect(comment);
+            let process = (process * 1e9) as i64;
+            assert!((profile.totals()[1] - process).abs() < MILLISECOND.cast_signed(), "{comment}");
+            if !comes_back {
+                assert!(unsampled >= 299 * MILLISECOND.cast_signed(), "{unsampled}; {comment}");
+                assert!(captured > 0, "{comment}");
+            }
+        }
+    });
+}
+
 /// A timer of the second must not expire before the first has installed the handler.
 #[test]
 fn the_first_captures_may_start_at_once() {

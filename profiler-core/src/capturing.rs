@@ -115,7 +115,8 @@ impl Capture {
             Running::Wall(running) => {
                 let (rows, looks) = running.rows();
                 let seconds = began.elapsed().as_secs_f64();
-                let comment = format!("looked at all threads {looks} times in {seconds:.3} s");
+                let comment = format!("looked at all threads {looks} times in {seconds:.3} s")
+                    + &lost_handler(running.lost_handler());
                 (rows, Some(comment))
             }
         };
@@ -140,7 +141,9 @@ fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, Op
         .filter(|(key, _)| key.stack == Stack::Marker("[lost]"))
         .map(|(_, sums)| sums.values[0])
         .sum();
-    let unsampled = unsampled(truth.process, truth.sampled, captured.cast_unsigned());
+    // Nobody knows since when: all that is missing is.
+    let sampled = if truth.lost_handler == 0 { truth.sampled } else { 0 };
+    let unsampled = unsampled(truth.process, sampled, captured.cast_unsigned());
     merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
     for sums in rows.values_mut() {
         // Timers run at the fastest rate of all captures; a sample is a period of this one.
@@ -159,7 +162,7 @@ fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
 /// What a capture says about its own truth, in nanoseconds.
 fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
     let seconds = |nanoseconds: f64| format!("{:.3} s", nanoseconds / 1e9);
-    format!(
+    let comment = format!(
         "captured {} of CPU time; by the clocks the process used {}, threads with a timer {}; {} in [unsampled]; {lost} samples lost; {} threads without a timer; {} threads block the signal",
         seconds(captured as f64),
         seconds(truth.process as f64),
@@ -167,5 +170,14 @@ fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
         seconds(unsampled as f64),
         truth.refused,
         truth.deaf,
-    )
+    );
+    comment + &lost_handler(truth.lost_handler)
+}
+
+/// Says that somebody has taken the signal away, if so.
+fn lost_handler(times: u64) -> String {
+    match times {
+        0 => String::new(),
+        times => format!("; the profiler's handler of SIGPROF was found replaced {times} times"),
+    }
 }

@@ -65,6 +65,8 @@ struct Timers {
     captures: HashMap<u64, u64>,
     /// The shortest of them; 0 if no capture runs.
     period: u64,
+    /// Whether the signal had our handler at the last look.
+    is_heard: bool,
     threads: HashMap<u32, Sampled>,
     /// CPU time of all threads while they had a timer and heard its signal, without the ends of those that are
     /// gone.
@@ -135,6 +137,8 @@ pub(crate) struct Truth {
     pub(crate) refused: u64,
     /// How many threads block the signal now.
     pub(crate) deaf: u64,
+    /// How often the signal's handler was not found in its place.
+    pub(crate) lost_handler: u64,
 }
 
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
@@ -162,6 +166,7 @@ impl Running {
             sampled: now.sampled.saturating_sub(self.before.sampled),
             refused: now.refused.saturating_sub(self.before.refused),
             deaf: now.deaf,
+            lost_handler: now.lost_handler - self.before.lost_handler,
         }
     }
 }
@@ -180,6 +185,9 @@ pub(crate) fn look_for_threads() {
     // Relaxed: see `begin`.
     if RUNNING.load(Ordering::Relaxed) {
         with_timers(|timers| {
+            if !timers.are_heard() {
+                return;
+            }
             timers.ask_for_time();
             if timers.next_look.is_some_and(|next| Instant::now() >= next) {
                 timers.look();
@@ -234,6 +242,7 @@ impl Timers {
             sampled: self.sampled,
             refused: self.refused + refused,
             deaf: self.threads.values().filter(|thread| thread.is_deaf).count() as u64,
+            lost_handler: sampling::lost_handler(),
         }
     }
 
@@ -258,8 +267,22 @@ impl Timers {
         }
     }
 
+    /// Returns whether the signal has our handler. As long as it has somebody else's, no thread has a timer: he would
+    /// be struck by it.
+    fn are_heard(&mut self) -> bool {
+        let is_heard = sampling::keep_hearing().is_ok();
+        if !is_heard {
+            self.threads.clear();
+        }
+        self.is_heard = is_heard;
+        is_heard
+    }
+
     /// Reads the clocks of the threads that have timers, and gives timers to those that have none.
     fn look(&mut self) {
+        if !self.are_heard() {
+            return;
+        }
         let cpu = sampling::own_cpu;
         let begin = cpu();
         let threads = sys::threads();
@@ -288,7 +311,7 @@ impl Timers {
 
     /// Gives a thread a timer, unless it has one.
     fn add(&mut self, thread: u32) {
-        if self.period == 0 || self.threads.contains_key(&thread) {
+        if self.period == 0 || !self.is_heard || self.threads.contains_key(&thread) {
             return;
         }
         let Some(began) = sampling::thread_cpu(thread) else { return };

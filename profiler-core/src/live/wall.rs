@@ -102,6 +102,8 @@ struct Watched {
 #[derive(Debug)]
 pub(crate) struct Running {
     number: u64,
+    /// What was counted before.
+    lost_handler: u64,
 }
 
 /// Begins a capture with so many ticks a second, and so many frames a stack. Threads must hear
@@ -119,8 +121,9 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     }
     // Only from now on: what was before is none of this capture's.
     wall.last_tick = Some(Instant::now());
+    let lost_handler = sampling::lost_handler();
     wall.look(Duration::ZERO);
-    Running { number }
+    Running { number, lost_handler }
 }
 
 impl Running {
@@ -137,6 +140,13 @@ impl Running {
             }
         }
         (rows, capturing.looks)
+    }
+}
+
+impl Running {
+    /// Returns how often the handler of questions was not found in its place since the beginning.
+    pub(crate) fn lost_handler(&self) -> u64 {
+        sampling::lost_handler() - self.lost_handler
     }
 }
 
@@ -236,6 +246,10 @@ impl Wall {
             {
                 self.threads.insert(thread, watched);
             }
+        }
+        // A question would strike somebody else's handler.
+        if sampling::keep_hearing().is_err() {
+            return;
         }
         let depth = self.captures.values().map(|capturing| capturing.depth).max().unwrap_or(1);
         // From where the last tick stopped, so that everybody's turn comes.

@@ -164,18 +164,19 @@ pub(super) fn release_memory() {
 }
 
 pub(super) fn map_memory(bytes: usize) -> *mut u8 {
+    map(bytes, libc::PROT_READ | libc::PROT_WRITE, 0)
+}
+
+/// Sets addresses aside, which take no memory and count for none; null if there are not so many.
+pub(super) fn reserve_addresses(bytes: usize) -> *mut u8 {
+    map(bytes, libc::PROT_NONE, libc::MAP_NORESERVE)
+}
+
+fn map(bytes: usize, access: c_int, flags: c_int) -> *mut u8 {
     let _errno = KeepErrno::new();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: a fresh mapping of private memory.
-    let memory = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
     if memory == libc::MAP_FAILED { std::ptr::null_mut() } else { memory.cast() }
 }
 
@@ -183,6 +184,31 @@ pub(super) fn unmap_memory(memory: *mut u8, bytes: usize) {
     let _errno = KeepErrno::new();
     // SAFETY: a mapping of our own, which the caller uses no more.
     unsafe { libc::munmap(memory.cast(), bytes) };
+}
+
+/// Returns how many processors there may ever be, whichever of them the process may use.
+pub(super) fn processors() -> usize {
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
+    possible
+        .ok()
+        .as_deref()
+        .and_then(last_processor)
+        .map_or_else(mask_of_processors, |last| last + 1)
+}
+
+/// Reads a list as `0-3,8-127`.
+fn last_processor(list: &str) -> Option<usize> {
+    list.trim().rsplit(['-', ',']).next()?.parse().ok()
+}
+
+/// Where the kernel's files are not to be seen: how many bits its mask of processors has, so many at the least.
+fn mask_of_processors() -> usize {
+    let mut mask = [0_u8; 4096];
+    // SAFETY: the mask is live and so long. By the system call, since libc does not tell how much is written.
+    let bytes = unsafe {
+        libc::syscall(libc::SYS_sched_getaffinity, c_long::from(0), mask.len(), mask.as_mut_ptr())
+    };
+    usize::try_from(bytes).map_or(1, |bytes| bytes * 8)
 }
 
 pub(super) fn monotonic_nanoseconds() -> u64 {
@@ -293,6 +319,16 @@ mod tests {
         set_errno(7);
         check_read(read_memory);
         assert_eq!(errno(), 7);
+    }
+
+    #[test]
+    fn processors_are_counted_with_and_without_the_kernels_files() {
+        for (list, last) in
+            [("0\n", Some(0)), ("0-127\n", Some(127)), ("0,4-5", Some(5)), ("", None)]
+        {
+            assert_eq!(last_processor(list), last, "{list}");
+        }
+        assert!(mask_of_processors() >= processors());
     }
 
     #[test]

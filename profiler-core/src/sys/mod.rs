@@ -19,6 +19,8 @@ mod handler_stacks;
 #[cfg(profiler_native)]
 mod in_handler;
 #[cfg(profiler_native)]
+mod main_stack;
+#[cfg(profiler_native)]
 mod modules;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]

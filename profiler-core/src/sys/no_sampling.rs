@@ -21,6 +21,14 @@ pub(crate) const fn on_signal(_: fn(Struck) -> bool) -> Result<(), &'static str>
     Err("threads can be sampled on Linux x86_64 and aarch64 only")
 }
 
+pub(crate) const fn keep_hearing() -> Result<(), &'static str> {
+    Ok(())
+}
+
+pub(crate) const fn lost_handler() -> u64 {
+    0
+}
+
 pub(crate) const fn forked() {}
 
 pub(crate) const fn interrupt(_: u32) -> bool {

@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::InHandler;
 use super::arch::{self, Registers};
@@ -69,6 +69,9 @@ union WholeInfo {
 /// Null until there is one; never freed.
 static HANDLER: AtomicPtr<Installed> = AtomicPtr::new(ptr::null_mut());
 
+static LOST_HANDLER: AtomicU64 = AtomicU64::new(0);
+const REFUSED: &str = "the system refuses a handler of SIGPROF";
+
 struct Installed {
     call: fn(Struck) -> bool,
     /// Whom SIGPROF was for before.
@@ -87,30 +90,46 @@ struct Installed {
 /// stack of its own. Signals of others, among them those for which it returns
 /// false, go to the handler from before.
 pub(crate) fn on_signal(call: fn(Struck) -> bool) -> Result<(), &'static str> {
-    const REFUSED: &str = "the system refuses a handler of SIGPROF";
+    if installed().is_some() {
+        return keep_hearing();
+    }
+    let before = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
+    if !thread_locals::are_at_hand() {
+        return Err("a library that was loaded by dlopen cannot sample threads");
+    }
+    handler_stacks::make();
+    let installed = Box::into_raw(Box::new(Installed { call, before }));
+    // Release: pairs with the Acquire in `installed`.
+    HANDLER.store(installed, Ordering::Release);
+    handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED)
+}
+
+/// Looks whether SIGPROF still has our handler, and puts it back if somebody has left the signal to nobody, as other
+/// profilers do when they stop.
+///
+/// # Errors
+///
+/// A sentence that says why no signal may be sent, as [`on_signal`].
+pub(crate) fn keep_hearing() -> Result<(), &'static str> {
+    let Some(installed) = installed() else { return Ok(()) };
     let now = Before::of(libc::SIGPROF).ok_or(REFUSED)?;
-    let before = match installed() {
-        Some(installed) => &installed.before,
-        None if !thread_locals::are_at_hand() => {
-            return Err("a library that was loaded by dlopen cannot sample threads");
-        }
-        None => {
-            handler_stacks::make();
-            let installed = Box::into_raw(Box::new(Installed { call, before: now }));
-            // Release: pairs with the Acquire in `installed`.
-            HANDLER.store(installed, Ordering::Release);
-            &now
-        }
-    };
+    if now.is_for(handle) {
+        return Ok(());
+    }
+    // Relaxed: a figure.
+    LOST_HANDLER.fetch_add(1, Ordering::Relaxed);
     // The next signal would end the process, or tell nothing.
-    if now.is_for_nobody() || now.is_same(before) {
+    if now.is_for_nobody() || now.is_same(&installed.before) {
         return handler::install(libc::SIGPROF, handle).then_some(()).ok_or(REFUSED);
     }
     // Whether it hands on what is ours cannot be known, and it may be called by ours already.
-    let is_ours = now.is_for(handle);
-    is_ours
-        .then_some(())
-        .ok_or("something else in the program has replaced the profiler's handler of SIGPROF")
+    Err("something else in the program has replaced the profiler's handler of SIGPROF")
+}
+
+/// Returns how often our handler was not found in its place.
+pub(crate) fn lost_handler() -> u64 {
+    // Relaxed: a figure.
+    LOST_HANDLER.load(Ordering::Relaxed)
 }
 
 fn installed() -> Option<&'static Installed> {
