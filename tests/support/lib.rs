@@ -9,6 +9,7 @@ pub mod bombardment;
 pub mod check;
 pub mod clock;
 pub mod collections;
+pub mod context;
 pub mod cpu;
 pub mod epoll;
 pub mod estimate;

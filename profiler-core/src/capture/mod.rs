@@ -201,11 +201,10 @@ fn find<const N: usize, R>(
     let node = Some(thread.node()).filter(|node| node.site().is_some());
     let labels = thread.labels();
     let (tally, bounds, scratch) = writer.parts();
-    let depth = match bounds {
-        Some(bounds) if headers.iter().any(|header| header.marker == Marker::No) => {
-            stack::capture(bounds, scratch)
-        }
-        _ => 0,
+    let depth = if headers.iter().any(|header| header.marker == Marker::No) {
+        stack::capture(bounds, scratch)
+    } else {
+        0
     };
     Some(headers.map(|header| {
         let (header, frames) = match header.marker {

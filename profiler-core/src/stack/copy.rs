@@ -2,17 +2,15 @@
 
 use crate::sys;
 
-/// Bytes copied at once: the frames of some thirty calls.
-const BYTES: usize = 4096;
-
-/// A piece of memory as it was when it was copied.
-pub(super) struct Copy {
+/// A piece of memory as it was when it was copied, so many bytes at once: 4,096 are the frames of some
+/// thirty calls.
+pub(super) struct Copy<const BYTES: usize> {
     start: u64,
     length: usize,
     bytes: [u8; BYTES],
 }
 
-impl Copy {
+impl<const BYTES: usize> Copy<BYTES> {
     pub(super) const fn new() -> Self {
         Self { start: 0, length: 0, bytes: [0; BYTES] }
     }
@@ -49,12 +47,14 @@ impl Copy {
 mod tests {
     use super::*;
 
+    const BYTES: usize = 4096;
+
     #[test]
     fn what_is_mapped_is_read_and_nothing_else() {
         // More than two pieces.
         let words: Vec<u64> = (0..3 * BYTES as u64 / 8).collect();
         let start = words.as_ptr().addr() as u64;
-        let mut copy = Copy::new();
+        let mut copy = Copy::<BYTES>::new();
         for position in [0, 1, 511, 512, 1100, 1200, 1100, 3, 1535] {
             assert_eq!(copy.word(start + 8 * position), Some(position));
         }
@@ -68,9 +68,9 @@ mod tests {
     fn the_last_words_before_a_gap_are_read() {
         let memory = sys::map_memory(64 << 10).addr() as u64;
         assert_ne!(memory, 0);
-        let end = (memory..).step_by(4096).find(|page| Copy::new().word(*page).is_none());
+        let end = (memory..).step_by(4096).find(|page| Copy::<BYTES>::new().word(*page).is_none());
         let end = end.expect("addresses end");
-        let mut copy = Copy::new();
+        let mut copy = Copy::<BYTES>::new();
         for word in (1..=4).rev() {
             assert!(copy.word(end - 8 * word).is_some());
         }

@@ -14,8 +14,9 @@
 //! pointers if a self-test at the start finds that this program keeps them, else the walk ends
 //! there: a short stack, not a wrong one.
 //!
-//! **Limits.** A stack that is not the thread's own (coroutines, alternate signal stacks) gives
-//! one frame, but where a signal struck: that walk has the kernel read them.
+//! **Stacks that are not the thread's own** (coroutines, alternate signal stacks) are copied by the kernel,
+//! a piece at a time, since nobody knows where one ends: what lies above it may be unmapped by another
+//! thread at any moment, so that having looked once whether it is there proves nothing later.
 
 mod copy;
 mod dwarf;
@@ -97,19 +98,20 @@ pub(crate) fn cut_walks() -> u64 {
 /// Each is an address inside the call; the first lies in the function that this is inlined into.
 /// What does not fit into `frames` is left out on the side of the thread's start.
 ///
+/// `bounds` are those of the thread's stack, if they are known; any other is copied by the kernel, at some
+/// microseconds a walk.
+///
 /// # Signal safety
 ///
-/// Allocates nothing, waits for nothing, reads only the thread's own stack.
+/// Allocates nothing, waits for nothing; what cannot be read ends the walk.
 #[inline(always)]
-pub(crate) fn capture(bounds: StackBounds, frames: &mut [u64]) -> usize {
+pub(crate) fn capture(bounds: Option<StackBounds>, frames: &mut [u64]) -> usize {
     walk(sys::registers(), bounds, frames)
 }
 
 /// Captures the calls that led to where a signal struck, innermost first, and returns how many.
 ///
-/// `at` are the registers there, `bounds` those of the thread's stack, if they are known. On another
-/// stack, a coroutine's or that of a thread that nobody knows, memory is copied by the kernel, at some
-/// microseconds a walk.
+/// `at` are the registers there, `bounds` as for [`capture`].
 ///
 /// # Signal safety
 ///
@@ -124,28 +126,34 @@ pub(crate) fn capture_interrupted(
     let lowest = at.sp.saturating_sub(sys::RED_ZONE);
     let own = bounds.filter(|bounds| bounds.reader(at.sp).is_some());
     match own.and_then(|bounds| bounds.reader(lowest)) {
-        Some(word) => walk_by(at, Some(word), frames),
-        None => walk_copied(at, frames),
+        Some(word) => walk_by(at, word, frames),
+        // The handler has a stack of ours.
+        None => walk_copied::<4096>(at, frames),
     }
 }
 
-/// Walks a stack of which nobody knows where it ends.
-#[inline(never)] // its copy shall not lie on the stack of other walks
-fn walk_copied(at: Registers, frames: &mut [u64]) -> usize {
-    let mut copy = Copy::new();
-    walk_by(at, Some(|address| copy.word(address)), frames)
-}
-
 #[inline(never)]
-fn walk(start: Registers, bounds: StackBounds, frames: &mut [u64]) -> usize {
-    walk_by(start, bounds.reader(start.sp), frames)
+fn walk(start: Registers, bounds: Option<StackBounds>, frames: &mut [u64]) -> usize {
+    match bounds.and_then(|bounds| bounds.reader(start.sp)) {
+        Some(word) => walk_by(start, word, frames),
+        // On the stack of a coroutine, which may be small.
+        None => walk_copied::<1024>(start, frames),
+    }
 }
 
-/// Walks with a reader of the stack's words; without one there is the first frame alone.
+/// Walks a stack of which nobody knows where it ends, by copies of so many bytes.
+#[cold]
+#[inline(never)] // its copy shall not lie on the stack of other walks
+fn walk_copied<const BYTES: usize>(at: Registers, frames: &mut [u64]) -> usize {
+    let mut copy = Copy::<BYTES>::new();
+    walk_by(at, |address| copy.word(address), frames)
+}
+
+/// Walks with a reader of the stack's words.
 #[inline(always)]
 fn walk_by(
     start: Registers,
-    mut word: Option<impl FnMut(u64) -> Option<u64>>,
+    mut word: impl FnMut(u64) -> Option<u64>,
     frames: &mut [u64],
 ) -> usize {
     // PERF: a copy stays in registers; the argument itself would be stored at every step.
@@ -154,12 +162,11 @@ fn walk_by(
     for frame in frames {
         *frame = at.pc.wrapping_sub(sys::CALL_LENGTH);
         count += 1;
-        let Some(word) = &mut word else { break };
         // PERF: a constant rule, so that its loads need not wait for the table.
         let caller = if RULES.keeps_frame_pointer(at.pc) {
-            Rule::BY_FRAME_POINTER.step(at, word)
+            Rule::BY_FRAME_POINTER.step(at, &mut word)
         } else {
-            RULES.get(at.pc).or_else(|| find_rule(at.pc)).and_then(|rule| rule.step(at, word))
+            RULES.get(at.pc).or_else(|| find_rule(at.pc)).and_then(|rule| rule.step(at, &mut word))
         };
         let Some(caller) = caller else { break };
         at = caller;

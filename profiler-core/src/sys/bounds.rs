@@ -11,6 +11,11 @@ use std::mem::MaybeUninit;
 use super::platform::KeepErrno;
 use super::{RED_ZONE, Registers, StackBounds};
 
+/// So much below the end of the main thread's stack the kernel maps nothing else, unless the program was begun
+/// with a smaller limit than is usual. libc counts all that the limit of now allows, up to the next mapping,
+/// and where that is far off, or the limit none, the heap grows into it and other stacks are put there.
+const MAIN_STACK: usize = 8 << 20;
+
 pub(super) fn stack_bounds() -> Option<StackBounds> {
     let _errno = KeepErrno::new();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -30,6 +35,7 @@ pub(super) fn stack_bounds() -> Option<StackBounds> {
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
     let low = low.addr();
     let high = low.checked_add(size)?;
+    let low = if is_main_thread() { low.max(high.saturating_sub(MAIN_STACK)) } else { low };
     (result == 0 && low != 0 && low < high).then_some(StackBounds { low, high })
 }
 
@@ -37,6 +43,16 @@ pub(super) fn stack_from(at: Registers, known: Option<StackBounds>) -> Option<St
     let lowest = usize::try_from(at.sp.saturating_sub(RED_ZONE)).ok()?;
     let known = known.filter(|known| (known.low..known.high).contains(&lowest));
     known.or_else(|| stack_above(lowest))
+}
+
+/// Also true of the thread that lives on in the child of a fork.
+fn is_main_thread() -> bool {
+    super::thread_id() == process().cast_unsigned()
+}
+
+fn process() -> libc::pid_t {
+    // SAFETY: getpid takes nothing and cannot fail.
+    unsafe { libc::getpid() }
 }
 
 /// Asks the kernel whether all is readable from a stack pointer to libc's block of the thread.
@@ -47,10 +63,8 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
     /// As many as are looked at in one system call.
     const MOST_PAGES: usize = 64;
     let _errno = KeepErrno::new();
-    // SAFETY: getpid takes nothing and cannot fail.
-    let process = unsafe { libc::getpid() };
     // The main thread's block is not on its stack, but may adjoin some coroutine's.
-    if super::thread_id() == process.cast_unsigned() {
+    if is_main_thread() {
         return None;
     }
     // SAFETY: pthread_self takes nothing and cannot fail.
@@ -70,7 +84,7 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
     // `pages`, which the kernel checks.
     let read = unsafe {
         let count = pages as libc::c_ulong;
-        libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), count, 0)
+        libc::process_vm_readv(process(), &raw const local, 1, remote.as_ptr(), count, 0)
     };
     (pages > 0 && usize::try_from(read) == Ok(pages)).then_some(StackBounds { low, high })
 }
