@@ -43,6 +43,7 @@ impl Profile {
         let period = self.period.max(earlier.period);
         let mut difference = finish(self.kind, period, self.time, duration, tables, sums);
         difference.memory = self.memory;
+        difference.comments.clone_from(&self.comments);
         difference.drop_unused_mappings();
         difference
     }
