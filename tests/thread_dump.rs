@@ -146,6 +146,9 @@ fn every_thread_shows_its_stack_and_what_it_does() {
     stands(&dump, runner, "running", &["thread_dump::runs"]);
     // From the kernel alone.
     stands(&dump, deaf, "semacquire", &["[semacquire]"]);
+    assert!(of(&dump, deaf).contains("no_stack: \"blocks SIGPROF\""), "{dump}");
+    assert_eq!(dump.matches("no_stack").count(), 1, "{dump}");
+    assert!(dump.ends_with("\n\n# 1 threads have no stack: each blocks SIGPROF\n"), "{dump}");
     stands(&dump, spanned, "semacquire", &["thread_dump::parks_in_a_span"]);
     assert!(of(&dump, sleeper).contains("thread: sleeper"), "{dump}");
     assert!(of(&dump, spanned).contains("span: \"thread_dump::parks_in_a_span\""), "{dump}");
@@ -164,6 +167,8 @@ fn every_thread_shows_its_stack_and_what_it_does() {
         assert!(has(profile, leaf, stack), "{leaf} {stack} in {profile:?}\n{dump}");
     }
     assert!(!has(&published, "", "thread_dump::reads"));
+    assert_eq!(published.comments(), [""; 0]);
+    assert_eq!(asked.comments(), ["1 threads have no stack: each blocks SIGPROF"]);
     assert_eq!(asked.totals(), published.totals(), "every thread, either way");
 
     UNTIL.store(true, Ordering::Relaxed);
@@ -183,6 +188,64 @@ fn has(profile: &Profile, leaf: &str, function: &str) -> bool {
         names.first().is_some_and(|name| name.starts_with(leaf))
             && names.iter().any(|name| name.ends_with(function))
     })
+}
+
+/// Has the calling thread run on one processor only, the same for all that call this; there, if it is `last`, only when
+/// no other thread would run.
+fn take_turns(last: bool) {
+    let mut all = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: a set of that size, which is written.
+    let told = unsafe { libc::sched_getaffinity(0, size_of_val(&all), all.as_mut_ptr()) };
+    assert_eq!(told, 0);
+    // SAFETY: written above.
+    let all = unsafe { all.assume_init() };
+    // SAFETY: a live set, and a number that it has room for.
+    let is_ours = |processor| unsafe { libc::CPU_ISSET(processor, &all) };
+    let ours = (0..libc::CPU_SETSIZE as usize).find(|&processor| is_ours(processor));
+    // SAFETY: zeroed is the empty set.
+    let mut one: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: a live set, and a number that it has room for.
+    unsafe { libc::CPU_SET(ours.expect("one at the least"), &mut one) };
+    // SAFETY: a live set of that size.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) }, 0);
+    if last {
+        let none = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters live.
+        let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
+        assert_eq!(set, 0);
+    }
+}
+
+/// An incident is when a machine is busy.
+#[test]
+fn a_thread_that_gets_no_processor_for_seconds_is_waited_for() {
+    const BUSY: usize = 16;
+    let _turn = turn();
+    static UNTIL: AtomicBool = AtomicBool::new(false);
+    let (starved, parking) = spawn("starved", || {
+        take_turns(true);
+        parks();
+    });
+    starved.wait_until_parked();
+    let busy: Vec<_> = (0..BUSY)
+        .map(|_| {
+            let (_, handle) = spawn("busy", || {
+                take_turns(false);
+                runs(&UNTIL);
+            });
+            handle
+        })
+        .collect();
+    let ender = thread::spawn(|| {
+        thread::sleep(Duration::from_secs(4));
+        UNTIL.store(true, Ordering::Relaxed);
+    });
+    let dump = dump();
+    stands(&dump, starved, "semacquire", &["thread_dump::parks"]);
+    parking.thread().unpark();
+    for handle in busy.into_iter().chain([ender, parking]) {
+        handle.join().expect("no panic");
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::capture::cpu::{self, Truth};
 use crate::capture::signal;
 use crate::error::Unavailable;
 use crate::kind::Kind;
-use crate::live::wall;
+use crate::live::patience::Silence;
+use crate::live::threads::missing_threads;
+use crate::live::wall::{self, Seen};
 use crate::merge::{self, At, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
@@ -110,23 +112,22 @@ impl Capture {
     pub fn finish_with(self, view: View) -> Profile {
         let Self { kind, running, rate, began: (time, began) } = self;
         let period = 1_000_000_000 / i64::from(rate);
-        let (rows, comment) = match running {
+        let (rows, comment, reasons) = match running {
             Running::Cpu { running, before } => cpu_time(running, before, period),
-            Running::Wall(running) => {
-                let (rows, looks) = running.rows();
-                let seconds = began.elapsed().as_secs_f64();
-                let comment = format!("looked at all threads {looks} times in {seconds:.3} s")
-                    + &lost_handler(running.lost_handler());
-                (rows, Some(comment))
-            }
+            Running::Wall(running) => wall_time(&running, began),
         };
         let duration = began.elapsed();
-        profiler::build(kind, view, period, time, &rows).captured(duration, comment)
+        let comment = reasons.into_iter().fold(comment, |comment, reason| comment + "; " + &reason);
+        profiler::build(kind, view, period, time, &rows).captured(duration).remarked(vec![comment])
     }
 }
 
-/// Returns the CPU time since the rows of `before`, and what there is to say of it.
-fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, Option<String>) {
+/// Returns the CPU time since the rows of `before`, what there is to say of it, and why something is missing.
+fn cpu_time(
+    running: cpu::Running,
+    before: (Rows, At),
+    period: i64,
+) -> (Rows, String, Vec<String>) {
     let (mut rows, at) = merge::tallies(Source::Cpu, None);
     let truth = running.truth();
     drop(running);
@@ -149,7 +150,8 @@ fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, Op
         // Timers run at the fastest rate of all captures; a sample is a period of this one.
         sums.values[0] = (sums.values[1] + period / 2) / period;
     }
-    (rows, Some(comment(captured, unsampled, lost, truth)))
+    let reasons = reasons(truth.lost_handler, truth.missing, truth.refused_signals);
+    (rows, comment(captured, unsampled, lost, truth), reasons)
 }
 
 /// CPU time of threads without a timer and at the ends of others, as far as it is missing: the clocks
@@ -162,7 +164,7 @@ fn unsampled(process: u64, sampled: u64, captured: u64) -> i64 {
 /// What a capture says about its own truth, in nanoseconds.
 fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
     let seconds = |nanoseconds: f64| format!("{:.3} s", nanoseconds / 1e9);
-    let comment = format!(
+    format!(
         "captured {} of CPU time; by the clocks the process used {}, threads with a timer {}; {} in [unsampled]; {lost} samples lost; {} threads without a timer; {} threads block the signal",
         seconds(captured as f64),
         seconds(truth.process as f64),
@@ -170,14 +172,22 @@ fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
         seconds(unsampled as f64),
         truth.refused,
         truth.deaf,
-    );
-    comment + &lost_handler(truth.lost_handler)
+    )
 }
 
-/// Says that somebody has taken the signal away, if so.
-fn lost_handler(times: u64) -> String {
-    match times {
-        0 => String::new(),
-        times => format!("; the profiler's handler of SIGPROF was found replaced {times} times"),
-    }
+/// Returns the wall-clock time since the beginning, what there is to say of it, and why something is missing.
+fn wall_time(running: &wall::Running, began: Instant) -> (Rows, String, Vec<String>) {
+    let Seen { rows, looks, lost_handler, missing, is_refused } = running.seen();
+    let seconds = began.elapsed().as_secs_f64();
+    let comment = format!("looked at all threads {looks} times in {seconds:.3} s");
+    (rows, comment, reasons(lost_handler, missing, is_refused))
+}
+
+/// Says why something is missing, as far as it is.
+fn reasons(lost_handler: u64, missing: Option<&'static str>, is_refused: bool) -> Vec<String> {
+    let replaced = (lost_handler > 0).then(|| {
+        format!("the profiler's handler of SIGPROF was found replaced {lost_handler} times")
+    });
+    let refused = is_refused.then(|| format!("a thread {}", Silence::Refused.reason()));
+    [replaced, missing.map(missing_threads), refused].into_iter().flatten().collect()
 }

@@ -13,11 +13,11 @@ use crate::config::{Config, Rates};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
 use crate::kind::Kind;
-use crate::live::threads;
+use crate::live::threads::{self, States};
 use crate::memory::memory;
 use crate::merge::{self, At, Key, Rows};
 use crate::per_process::{self, PerProcess};
-use crate::profile::{self, Profile, Reading, Resolver};
+use crate::profile::{self, Mappings, Profile, Reading, Resolver};
 use crate::view::{LabelView, StackView, ThreadView, View};
 use crate::{buffer, clock, stack, sys};
 
@@ -265,12 +265,24 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
     };
     // First, so that what the reading allocates is not in it.
     let memory = matches!(kind, Kind::Allocs | Kind::Heap).then(memory);
-    let (rows, at) = match kind {
-        Kind::Goroutine => (threads::rows(asked(view.threads)), At::NEVER),
-        _ => rows(kind),
+    let (rows, at, remarks) = match kind {
+        Kind::Goroutine => {
+            let (asked, refused) = asked(view.threads);
+            let (rows, remarks) = threads::rows(asked);
+            (rows, At::NEVER, refused.into_iter().chain(remarks).collect())
+        }
+        Kind::Threadcreate => {
+            let missing = buffer::thread::living().missing.map(threads::missing_threads);
+            let (rows, at) = rows(kind);
+            (rows, at, missing.into_iter().collect())
+        }
+        _ => {
+            let (rows, at) = rows(kind);
+            (rows, at, Vec::new())
+        }
     };
     let profile = build(kind, view, period, SystemTime::now(), &rows);
-    Ok(profile.with_memory(memory).with_moment(at, view))
+    Ok(profile.remarked(remarks).with_memory(memory).with_moment(at, view))
 }
 
 /// Makes a profile of rows that were read.
@@ -280,8 +292,16 @@ pub(crate) fn build(kind: Kind, view: View, period: i64, time: SystemTime, rows:
         Ok(()) if kind != Kind::Spans => view,
         _ => view.stack(StackView::Logical),
     };
-    let depth = stack_depth();
-    profile::build(Reading { kind, view, depth, period, time }, rows, RESOLVER.get())
+    let reading = Reading { kind, view, depth: stack_depth(), period, time };
+    let mappings = profile::mappings(RESOLVER.get());
+    let profile = profile::build_among(&mappings, reading, rows, RESOLVER.get());
+    profile.remarked(no_names(&mappings).into_iter().collect())
+}
+
+/// Says why functions have no names, if that is so.
+fn no_names(mappings: &Mappings) -> Option<String> {
+    let are_refused = sys::supported().is_ok() && mappings.list().is_empty();
+    are_refused.then(|| "functions have no names: /proc/self/maps cannot be read".to_owned())
 }
 
 /// Returns whether [`start`] was called.
@@ -333,7 +353,7 @@ fn rows(kind: Kind) -> (Rows, At) {
         Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
         Kind::Profile | Kind::Wall => (Rows::default(), At::NEVER),
         Kind::Spans => (merge::spans(), At::NEVER),
-        Kind::Goroutine => (threads::rows(None), At::NEVER),
+        Kind::Goroutine => (threads::rows(None).0, At::NEVER),
         Kind::Threadcreate => merge::threads(),
     }
 }
@@ -372,10 +392,16 @@ pub(crate) fn stack_depth() -> usize {
     config().stack_depth
 }
 
-/// Returns of how many frames threads are asked for their stacks; nothing to leave them alone.
-fn asked(threads: ThreadView) -> Option<usize> {
-    let asks = threads == ThreadView::All && signal::hear().is_ok();
-    asks.then(stack_depth)
+/// Returns of how many frames threads are asked for their stacks, nothing to leave them alone; and why they are left
+/// alone, if they should be asked.
+fn asked(threads: ThreadView) -> (Option<usize>, Option<String>) {
+    if threads != ThreadView::All {
+        return (None, None);
+    }
+    match signal::hear() {
+        Ok(()) => (Some(stack_depth()), None),
+        Err(reason) => (None, Some(format!("no thread was asked for its stack: {reason}"))),
+    }
 }
 
 /// Threads named in one go: label sets of one profile are bounded.
@@ -385,8 +411,9 @@ const DUMP_CHUNK: usize = 100;
 /// waits for, and its stack now. The form is that of `goroutine?debug=2` in Go, with the kernel's
 /// numbers of threads; the calling thread comes first.
 ///
-/// Each thread is interrupted, as with [`ThreadView::All`]. Those that block the signal or sleep where
-/// none reaches them have no stack.
+/// Each thread is interrupted, as with [`ThreadView::All`]. One that has not said where it is has no stack, and the label
+/// `no_stack` says why: it blocks the signal, sleeps where none reaches it, or is stopped. Others are waited for, on a busy machine
+/// for up to a minute. Lines at the end that begin with `#` say what the system refuses.
 ///
 /// # Errors
 ///
@@ -400,7 +427,9 @@ fn write_threads_but(but: Option<u32>, mut writer: impl Write) -> io::Result<()>
     see_to_tending();
     stack::refresh();
     let caller = sys::thread_id();
-    let mut states = threads::states(asked(ThreadView::All));
+    let (asked, refused) = asked(ThreadView::All);
+    let States { list: mut states, mut remarks } = threads::states(asked);
+    remarks.splice(..0, refused);
     states.retain(|state| Some(state.thread) != but);
     states.sort_by_key(|state| (state.thread != caller, state.thread));
     let labels = LabelView { wait: false, ..LabelView::ALL };
@@ -418,5 +447,7 @@ fn write_threads_but(but: Option<u32>, mut writer: impl Write) -> io::Result<()>
         let profile = profile::build_among(&mappings, reading, &rows, RESOLVER.get());
         dump::write(&mut writer, states, &profile, position == 0)?;
     }
+    remarks.extend(no_names(&mappings));
+    dump::write_remarks(&mut writer, &remarks)?;
     writer.flush()
 }

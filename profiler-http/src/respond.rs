@@ -130,7 +130,11 @@ fn profile(
     }
     let profile = collect(kind, view)?;
     match debug {
-        0 => Ok(attachment(name, binary(&profile)?)),
+        0 => {
+            let mut response = attachment(name, binary(&profile)?);
+            add_comments(&mut response, "x-profiler-remark", profile.comments());
+            Ok(response)
+        }
         // Odd, but what Go does: the binary form, said to be text.
         ..0 if description.text != TextForm::Heap => Ok(ok(Content::Text, binary(&profile)?)),
         _ => written(|body| profile.write_text(body)).map(|body| ok(Content::Text, body)),
@@ -151,7 +155,7 @@ fn capture(
     pause.pause(time).map_err(gone)?;
     let profile = capture.finish_with(view);
     let mut response = attachment(kind.name(), binary(&profile)?);
-    add_comments(&mut response, profile.comments());
+    add_comments(&mut response, "x-profiler-capture", profile.comments());
     Ok(response)
 }
 

@@ -54,11 +54,11 @@ pub(crate) fn attachment(name: &str, body: Vec<u8>) -> Response {
     response
 }
 
-/// Adds what a profile says about itself, a header each.
-pub(crate) fn add_comments(response: &mut Response, comments: &[String]) {
+/// Adds what a profile says about itself, a header of that name each.
+pub(crate) fn add_comments(response: &mut Response, name: &'static str, comments: &[String]) {
     for comment in comments {
         if let Ok(value) = HeaderValue::from_str(comment) {
-            response.headers_mut().append(HeaderName::from_static("x-profiler-capture"), value);
+            response.headers_mut().append(HeaderName::from_static(name), value);
         }
     }
 }

@@ -198,12 +198,37 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
     THREADS.iter()
 }
 
+/// The threads of the process that are alive, as far as they are known.
+#[derive(Debug)]
+pub(crate) struct Living {
+    /// The kernel's numbers, sorted.
+    pub(crate) numbers: Vec<u32>,
+    /// Why others may be missing, if the system does not list them: those are known that have a block.
+    pub(crate) missing: Option<&'static str>,
+}
+
+/// Returns the threads that are alive. Reads a directory, and allocates.
+pub(crate) fn living() -> Living {
+    match sys::threads() {
+        Ok(numbers) => Living { numbers, missing: None },
+        Err(reason) => {
+            let owners = all().map(Thread::owner_id);
+            let is_alive =
+                |&owner: &u32| !matches!(owner, 0 | NOBODY) && sys::is_thread_alive(owner);
+            let mut numbers: Vec<_> = owners.filter(is_alive).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            Living { numbers, missing: Some(reason) }
+        }
+    }
+}
+
 /// Returns how many threads there are or were of which it is not known who created them, as far as they
 /// were seen: those that joined, and the most that were there at a time and had not. Never falls.
 pub(crate) fn from_unknown() -> u64 {
     static MOST: AtomicU64 = AtomicU64::new(0);
     let known: HashSet<u32> = all().map(Thread::owner_id).collect();
-    let strangers = sys::threads().iter().filter(|thread| !known.contains(thread)).count() as u64;
+    let strangers = living().numbers.iter().filter(|thread| !known.contains(thread)).count() as u64;
     // Relaxed: figures. Creators are known before there is a thread, so this is not too large.
     let joined = JOINED.load(Ordering::Relaxed);
     let known = CREATORS_KNOWN.load(Ordering::Relaxed);

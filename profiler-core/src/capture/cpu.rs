@@ -27,11 +27,11 @@ use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::archive;
 use crate::buffer::names::Names;
 use crate::buffer::question::Question;
-use crate::buffer::thread;
+use crate::buffer::thread::{self, Living};
 use crate::capture;
 use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
-use crate::sys::sampling::{self, Timer};
+use crate::sys::sampling::{self, Sent, Timer};
 
 /// The most expiries a second of CPU time.
 pub(crate) const FASTEST: u32 = 10_000;
@@ -67,6 +67,10 @@ struct Timers {
     period: u64,
     /// Whether the signal had our handler at the last look.
     is_heard: bool,
+    /// Why threads may be missing that the system does not list.
+    missing: Option<&'static str>,
+    /// Whether the system has refused to interrupt a thread.
+    refused_signals: bool,
     threads: HashMap<u32, Sampled>,
     /// CPU time of all threads while they had a timer and heard its signal, without the ends of those that are
     /// gone.
@@ -139,6 +143,10 @@ pub(crate) struct Truth {
     pub(crate) deaf: u64,
     /// How often the signal's handler was not found in its place.
     pub(crate) lost_handler: u64,
+    /// Why threads may be missing, if the system does not list them.
+    pub(crate) missing: Option<&'static str>,
+    /// Why threads without a timer are not sampled either, if so.
+    pub(crate) refused_signals: bool,
 }
 
 /// Begins a capture with so many samples a second of CPU time. Threads must hear the signal.
@@ -167,6 +175,7 @@ impl Running {
             refused: now.refused.saturating_sub(self.before.refused),
             deaf: now.deaf,
             lost_handler: now.lost_handler - self.before.lost_handler,
+            ..now
         }
     }
 }
@@ -243,6 +252,8 @@ impl Timers {
             refused: self.refused + refused,
             deaf: self.threads.values().filter(|thread| thread.is_deaf).count() as u64,
             lost_handler: sampling::lost_handler(),
+            missing: self.missing,
+            refused_signals: self.refused_signals,
         }
     }
 
@@ -285,13 +296,14 @@ impl Timers {
         }
         let cpu = sampling::own_cpu;
         let begin = cpu();
-        let threads = sys::threads();
+        let Living { numbers: threads, missing } = thread::living();
+        self.missing = missing;
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
             // Numbers come round again, timers do not.
             let lives = match &sampled.by {
-                By::Timer(timer) => timer.is_of_living_thread(),
+                By::Timer(timer) => timer.is_of_living(*thread),
                 By::Asking { .. } => sys::is_thread_alive(*thread),
             };
             if !lives && sampled.is_refused() {
@@ -348,7 +360,7 @@ impl Timers {
                 *asked = Some(QUESTIONS.ask(thread, |answer| answer.wanted = wanted));
             }
             // Again, if the thread has not answered yet: the signal may have been dropped.
-            sampling::interrupt(thread);
+            self.refused_signals |= sampling::interrupt(thread) == Sent::Refused;
         }
     }
 

@@ -38,6 +38,15 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Writes what there is to say about them, for people.
+pub(crate) fn write_remarks(writer: &mut impl Write, remarks: &[String]) -> io::Result<()> {
+    for (position, remark) in remarks.iter().enumerate() {
+        let before = if position == 0 { "\n" } else { "" };
+        writeln!(writer, "{before}# {remark}")?;
+    }
+    Ok(())
+}
+
 /// Go's words for what a goroutine waits for, and for how many minutes.
 fn status(state: &State) -> String {
     let Some(wait) = &state.wait else {
@@ -66,7 +75,12 @@ fn labels(writer: &mut impl Write, state: &State, sample: Option<Sample<'_>>) ->
             labels.push((key, text));
         }
     }
-    labels.push(("thread", &state.name));
+    if !state.name.is_empty() {
+        labels.push(("thread", &state.name));
+    }
+    if let Some(silence) = state.silence {
+        labels.push(("no_stack", silence.reason()));
+    }
     if let Some(WaitState { holder: Some(holder), .. }) = &state.wait {
         labels.push(("held_by", holder));
     }

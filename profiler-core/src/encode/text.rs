@@ -26,6 +26,9 @@ impl Profile {
             TextForm::Contention => contentions(self, &mut writer)?,
             TextForm::Heap => heap(self, &mut writer)?,
         }
+        for comment in self.comments() {
+            writeln!(writer, "# {comment}")?;
+        }
         writer.flush()
     }
 }

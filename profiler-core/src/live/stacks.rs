@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::patience::{Patience, Silence};
 use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::archive::{self, Archive};
 use crate::buffer::question::Question;
@@ -15,12 +16,13 @@ use crate::buffer::tree::Node;
 use crate::buffer::wait::Wait;
 use crate::labels::Set;
 use crate::merge::{Key, Keys, Stack};
-use crate::sys::{self, sampling};
+use crate::sys::sampling::{self, Sent};
+use crate::sys::{self, Hearing};
 
-/// How long a thread may take that could answer, which it does as soon as it gets a processor.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest pause between two looks at what was answered.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
+/// From here on those are looked at that have not answered: most do at once.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Where a thread is.
 #[derive(Debug)]
@@ -38,37 +40,70 @@ pub(crate) struct Place {
     pub(super) clock: u64,
 }
 
-/// Asks all threads at once. Those are missing that are gone, block the signal, are stopped, or sleep
-/// where no signal reaches them.
-pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap<u32, Place> {
+/// A thread that was asked.
+struct Asked {
+    question: Question<Answer>,
+    patience: Patience,
+}
+
+/// Asks all threads at once, and returns of each where it is, or why it has not said so. Those that are gone are
+/// missing.
+pub(crate) fn ask(
+    threads: impl Iterator<Item = u32>,
+    depth: usize,
+) -> FxHashMap<u32, Result<Place, Silence>> {
+    let mut said = FxHashMap::default();
+    let clock = |thread| sampling::thread_cpu(thread).unwrap_or(0);
     let mut open: Vec<_> = threads
-        .map(|thread| QUESTIONS.ask(thread, |answer| answer.prepare(depth)))
-        .filter(|question| sampling::interrupt(question.thread()))
+        .map(|thread| Asked {
+            patience: Patience::new(clock(thread)),
+            question: QUESTIONS.ask(thread, |answer| answer.prepare(depth)),
+        })
         .collect();
-    let mut places = FxHashMap::default();
+    open.retain(|asked| is_told(asked, &mut said));
     let begin = Instant::now();
-    let mut pause = PAUSE / 100;
+    let mut pause = LOOK / 40;
     loop {
         let (answered, unanswered): (Vec<_>, Vec<_>) =
-            open.into_iter().partition(Question::is_answered);
+            open.into_iter().partition(|asked| asked.question.is_answered());
         open = unanswered;
-        for question in answered {
+        for Asked { question, .. } in answered {
             let thread = question.thread();
-            places.extend(question.read(Place::of).flatten().map(|place| (thread, place)));
+            let place = question.read(Place::of);
+            said.extend(place.map(|place| (thread, place.ok_or(Silence::NoRoom))));
         }
-        if open.is_empty() || begin.elapsed() > PATIENCE {
-            return places;
+        if open.is_empty() {
+            return said;
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE);
-        if pause == PAUSE {
-            // Once more: a signal that comes while another one is pending is dropped.
-            open.retain(|question| {
-                let thread = question.thread();
-                !sys::is_deaf(thread) && sampling::interrupt(thread)
-            });
+        if pause < LOOK {
+            continue;
         }
+        let is_replaced = sampling::keep_hearing().is_err();
+        open.retain_mut(|asked| {
+            let thread = asked.question.thread();
+            let hearing = sys::hearing(thread);
+            let silence = match asked.patience.look(begin.elapsed(), hearing, clock(thread)) {
+                _ if hearing == Hearing::Gone || asked.question.is_answered() => None,
+                _ if is_replaced => Some(Silence::Replaced),
+                silence => silence,
+            };
+            said.extend(silence.map(|silence| (thread, Err(silence))));
+            // Once more: a signal that comes while another one is pending is dropped.
+            hearing != Hearing::Gone && silence.is_none() && is_told(asked, &mut said)
+        });
     }
+}
+
+/// Interrupts a thread, so that it finds its question; false if it will not.
+fn is_told(asked: &Asked, said: &mut FxHashMap<u32, Result<Place, Silence>>) -> bool {
+    let thread = asked.question.thread();
+    let sent = sampling::interrupt(thread);
+    if sent == Sent::Refused {
+        said.insert(thread, Err(Silence::Refused));
+    }
+    sent == Sent::Yes
 }
 
 impl Place {

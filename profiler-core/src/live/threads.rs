@@ -1,9 +1,10 @@
 //! Every thread of the process: what it does or waits for, and who holds that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
+use super::patience::Silence;
 use super::stacks;
 use crate::buffer::archive;
 use crate::buffer::record::{Header, Source, Waiting};
@@ -23,6 +24,16 @@ pub(crate) struct State {
     pub(crate) activity: Activity,
     pub(crate) key: Key,
     pub(crate) wait: Option<WaitState>,
+    /// Why it has not said where it is, if it was asked.
+    pub(crate) silence: Option<Silence>,
+}
+
+/// All threads, as far as they are known.
+#[derive(Debug)]
+pub(crate) struct States {
+    pub(crate) list: Vec<State>,
+    /// What there is to say about what they lack, a sentence each.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// What a thread waits for.
@@ -47,16 +58,19 @@ impl Activity {
             Self::SystemCall => "[syscall]",
             Self::Uninterruptible => "[uninterruptible]",
             Self::Stopped => "[stopped]",
+            Self::Unknown => "[unknown]",
         }
     }
 }
 
 /// Returns the state of every thread of the process. Each is asked for so many frames of its stack, unless
 /// that is nothing: then the stacks are those that threads have published, and nobody is disturbed.
-pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
+pub(crate) fn states(asked: Option<usize>) -> States {
     // First: who is asked runs for a moment.
     // Twice: what one list lacks because a thread ended meanwhile stands in the other.
-    let numbers: BTreeSet<_> = [sys::threads(), sys::threads()].into_iter().flatten().collect();
+    let lists = [thread::living(), thread::living()];
+    let missing = lists.iter().find_map(|living| living.missing);
+    let numbers: BTreeSet<_> = lists.into_iter().flat_map(|living| living.numbers).collect();
     let threads: Vec<_> = numbers
         .into_iter()
         .filter_map(|thread| Some((thread, sys::thread_activity(thread)?)))
@@ -73,27 +87,45 @@ pub(crate) fn states(asked: Option<usize>) -> Vec<State> {
         }
     }
     let mut keys = Keys::default();
-    threads
-        .into_iter()
-        .map(|(thread, (name, activity))| {
-            let block = blocks.get(&thread).copied();
-            let place = places.remove(&thread).map(|place| place.still_there(&archive));
-            let (key, wait) = match place {
-                Some(place) => {
-                    let wait = place.wait;
-                    let lock = wait.and_then(|wait| wait.row).filter(is_of_lock);
-                    let key = match lock {
-                        Some(row) => keys.of_row(&row.header(), row),
-                        None => place.key(&mut keys),
-                    };
-                    (key, wait)
-                }
-                None => published(block, activity, &mut keys),
-            };
-            let wait = wait.and_then(|wait| WaitState::new(block?, wait));
-            State { thread, name, activity, key, wait }
-        })
-        .collect()
+    let state = |(thread, (mut name, activity)): (u32, (String, Activity))| {
+        let block = blocks.get(&thread).copied();
+        if name.is_empty() {
+            // The kernel's files are not to be seen.
+            name.push_str(block.and_then(Thread::name).unwrap_or_default());
+        }
+        let said = places.remove(&thread).transpose();
+        let silence = said.as_ref().err().copied();
+        let place = said.ok().flatten().map(|place| place.still_there(&archive));
+        let (key, wait) = match place {
+            Some(place) => {
+                let wait = place.wait;
+                let lock = wait.and_then(|wait| wait.row).filter(is_of_lock);
+                let key = match lock {
+                    Some(row) => keys.of_row(&row.header(), row),
+                    None => place.key(&mut keys),
+                };
+                (key, wait)
+            }
+            None => published(block, activity, &mut keys),
+        };
+        let wait = wait.and_then(|wait| WaitState::new(block?, wait));
+        State { thread, name, activity, key, wait, silence }
+    };
+    let list: Vec<_> = threads.into_iter().map(state).collect();
+    let remarks = remarks(&list, missing);
+    States { list, remarks }
+}
+
+/// Says which threads may be missing, and of which there is no stack.
+fn remarks(list: &[State], missing: Option<&'static str>) -> Vec<String> {
+    let mut silences: BTreeMap<Silence, usize> = BTreeMap::new();
+    for silence in list.iter().filter_map(|state| state.silence) {
+        *silences.entry(silence).or_default() += 1;
+    }
+    let silences = silences.into_iter().map(|(silence, threads)| {
+        format!("{threads} threads have no stack: each {}", silence.reason())
+    });
+    missing.map(missing_threads).into_iter().chain(silences).collect()
 }
 
 /// Whether a wait is for a lock: then its own stack says where, and what the lock calls to wait does not
@@ -104,17 +136,25 @@ fn is_of_lock(row: &Row) -> bool {
 
 /// Returns the number of living threads.
 pub(crate) fn count() -> usize {
-    sys::threads().len()
+    thread::living().numbers.len()
 }
 
-/// Returns the rows of the goroutine profile: one for each stack and labels.
-pub(crate) fn rows(asked: Option<usize>) -> Rows {
+/// Returns the rows of the goroutine profile, one for each stack and labels, and what there is to say about them.
+pub(crate) fn rows(asked: Option<usize>) -> (Rows, Vec<String>) {
     let mut rows = Rows::default();
-    for state in states(asked) {
+    let States { list, remarks } = states(asked);
+    for state in list {
         let key = Key { thread: Some(state.name.into()), ..state.key };
         merge::add(&mut rows, key, [1, 0, 0, 0], None);
     }
-    rows
+    (rows, remarks)
+}
+
+/// Says what it means that the system does not list threads, for that reason.
+pub(crate) fn missing_threads(reason: &'static str) -> String {
+    format!(
+        "{reason}: only those are known that profiler_core::thread has started or that have recorded something"
+    )
 }
 
 /// Returns what a thread shows of itself.

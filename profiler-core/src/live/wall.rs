@@ -24,9 +24,11 @@ use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::archive;
 use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
+use crate::buffer::thread::{self, Living};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::per_process::{Numbers, PerProcess};
-use crate::sys::{self, Activity, sampling};
+use crate::sys::sampling::{self, Sent};
+use crate::sys::{self, Activity, Hearing};
 
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
 /// signal, a call begun again, and the way to it, some microseconds each.
@@ -57,6 +59,10 @@ struct Wall {
     /// Where questions go on at the next tick.
     next_asked: u32,
     stacks: Stacks,
+    /// Why threads may be missing that the system does not list.
+    missing: Option<&'static str>,
+    /// Whether the system has refused to interrupt a thread.
+    is_refused: bool,
 }
 
 struct Capturing {
@@ -127,27 +133,43 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
 }
 
 impl Running {
-    /// Returns what was seen since the beginning, ticks and nanoseconds, and how many ticks there were.
-    pub(crate) fn rows(&self) -> (Rows, u64) {
+    /// Returns what was seen since the beginning, ticks and nanoseconds.
+    pub(crate) fn seen(&self) -> Seen {
         let mut wall = WALL.lock();
         wall.tick();
         let mut rows = Rows::default();
-        let Some(capturing) = wall.captures.get(&self.number) else { return (rows, 0) };
-        for (key, sums) in wall.stacks.keys.iter().zip(&capturing.sums) {
-            for (on_cpu, [ticks, nanoseconds]) in [(true, sums.running), (false, sums.waiting)] {
-                let key = Key { on_cpu: Some(on_cpu), ..key.clone() };
-                merge::add(&mut rows, key, [ticks, nanoseconds, 0, 0], None);
+        let looks = wall.captures.get(&self.number).map_or(0, |capturing| {
+            for (key, sums) in wall.stacks.keys.iter().zip(&capturing.sums) {
+                for (on_cpu, [ticks, nanoseconds]) in [(true, sums.running), (false, sums.waiting)]
+                {
+                    let key = Key { on_cpu: Some(on_cpu), ..key.clone() };
+                    merge::add(&mut rows, key, [ticks, nanoseconds, 0, 0], None);
+                }
             }
+            capturing.looks
+        });
+        Seen {
+            rows,
+            looks,
+            lost_handler: sampling::lost_handler() - self.lost_handler,
+            missing: wall.missing,
+            is_refused: wall.is_refused,
         }
-        (rows, capturing.looks)
     }
 }
 
-impl Running {
-    /// Returns how often the handler of questions was not found in its place since the beginning.
-    pub(crate) fn lost_handler(&self) -> u64 {
-        sampling::lost_handler() - self.lost_handler
-    }
+/// What a capture has seen.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) rows: Rows,
+    /// How often all threads were looked at.
+    pub(crate) looks: u64,
+    /// How often the handler of questions was not found in its place.
+    pub(crate) lost_handler: u64,
+    /// Why threads may be missing, if the system does not list them.
+    pub(crate) missing: Option<&'static str>,
+    /// Whether the system has refused to interrupt a thread.
+    pub(crate) is_refused: bool,
 }
 
 impl Drop for Running {
@@ -234,7 +256,8 @@ impl Wall {
     fn look(&mut self, time: Duration) {
         let most = usize::try_from(time.as_millis() * QUESTIONS_A_SECOND / 1000);
         let most = most.unwrap_or(usize::MAX).max(QUESTIONS_A_TICK);
-        let threads = sys::threads();
+        let Living { numbers: threads, missing } = thread::living();
+        self.missing = missing;
         self.threads.retain(|thread, watched| {
             let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
             lives && !watched.is_another
@@ -257,7 +280,9 @@ impl Wall {
         let mut asked = 0;
         for &thread in threads[from..].iter().chain(&threads[..from]) {
             let Some(watched) = self.threads.get_mut(&thread) else { continue };
-            if watched.ask(thread, depth, &mut self.stacks) {
+            let sent = watched.ask(thread, depth, &mut self.stacks);
+            self.is_refused |= sent == Some(Sent::Refused);
+            if sent == Some(Sent::Yes) {
                 asked += 1;
                 self.next_asked = thread + 1;
             }
@@ -309,24 +334,25 @@ impl Watched {
     }
 
     /// Asks the thread where it is, if it may be elsewhere than when it was seen last.
-    fn ask(&mut self, thread: u32, depth: usize, stacks: &mut Stacks) -> bool {
+    fn ask(&mut self, thread: u32, depth: usize, stacks: &mut Stacks) -> Option<Sent> {
         if self.asked.is_some() {
             if self.ticks.is_multiple_of(PATIENCE) {
                 // Again, since a signal is dropped that comes while another one is pending.
-                let hears = !sys::is_deaf(thread) && sampling::interrupt(thread);
+                let may_hear = matches!(sys::hearing(thread), Hearing::Hears | Hearing::Untold);
+                let hears = may_hear && sampling::interrupt(thread) == Sent::Yes;
                 if !hears && let Some((_, activity)) = sys::thread_activity(thread) {
                     self.stack = stacks.number(marked(activity.marker(), &self.name));
                     self.is_seen = true;
                 }
             }
-            return false;
+            return None;
         }
         if self.is_seen && self.clock.saturating_sub(self.seen_at) < STILL {
-            return false;
+            return None;
         }
         self.ticks = 0;
         self.asked = Some(QUESTIONS.ask(thread, |answer| answer.prepare(depth)));
-        sampling::interrupt(thread)
+        Some(sampling::interrupt(thread))
     }
 }
 

@@ -28,19 +28,13 @@ pub(crate) struct Reading {
     pub(crate) time: SystemTime,
 }
 
-/// Makes a profile of rows: names their addresses, trims and cuts their stacks, forms their labels
-/// and sums what has become equal.
-pub(crate) fn build(reading: Reading, rows: &Rows, resolver: &Mutex<Resolver>) -> Profile {
-    let mappings = mappings(resolver);
-    build_among(&mappings, reading, rows, resolver)
-}
-
 /// Returns what is mapped now. Dear where there are many threads: each stack is a line to be read.
 pub(crate) fn mappings(resolver: &Mutex<Resolver>) -> Mappings {
     resolver.lock().unwrap_or_else(PoisonError::into_inner).mappings()
 }
 
-/// The same as [`build`], with what was mapped a moment ago.
+/// Makes a profile of rows: names their addresses among what was mapped a moment ago, trims and cuts their stacks, forms
+/// their labels and sums what has become equal.
 pub(crate) fn build_among(
     mappings: &Mappings,
     reading: Reading,

@@ -1,6 +1,6 @@
 //! Stage 3: a profile as a value, with names.
 //!
-//! [`build`] turns merged rows into a [`Profile`]: it names addresses, trims the profiler's own
+//! [`build_among`] turns merged rows into a [`Profile`]: it names addresses, trims the profiler's own
 //! frames, forms labels, and sums what has become equal. Values in, values out; only
 //! [`Resolver`] reads files.
 
@@ -28,11 +28,11 @@ mod view;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use build::{Reading, build, build_among, mappings};
+pub(crate) use build::{Reading, build_among, mappings};
 pub(crate) use function::{Function, Line};
 pub(crate) use labels::{Label, LabelSet, Value};
 pub(crate) use location::{Location, Sample as Row};
-pub(crate) use mapping::Mapping;
+pub(crate) use mapping::{Mapping, Mappings};
 pub(crate) use symbolize::Resolver;
 pub use top::TopEntry;
 pub use view::{Frame, LabelValue, Sample};
@@ -53,7 +53,7 @@ use crate::view::View;
 /// | `[overflow]` | records whose stack is not kept, for want of room in [`Config::memory`](crate::Config::memory); allocations of all sizes |
 /// | `[lost]` | records of which only the values could be kept: in `heap`, allocations of threads that could not be joined, and, as freed, those for which the table of live samples had no memory |
 /// | `[unsampled]` | CPU time of threads that came and went before they had a timer, and of the ends of others, which the kernel did not see |
-/// | `[unknown]` | threads of which it is not known where they were created |
+/// | `[unknown]` | threads of which it is not known where they were created; in `goroutine`, what they do |
 /// | `[running]`, `[semacquire]`, `[sleep]`, `[IO wait]`, `[syscall]`, `[uninterruptible]`, `[stopped]` | threads that do this, by what the kernel says, whose stack is not known |
 /// | `[no span]` | records outside any span, where a stack is the path of spans |
 ///
@@ -69,7 +69,7 @@ pub struct Profile {
     time: SystemTime,
     /// Zero unless it is a difference or a capture.
     duration: Duration,
-    /// What a capture says about its own truth.
+    /// What it says about its own truth.
     comments: Vec<String>,
     /// What the process held when a profile of the heap was read.
     memory: Option<Memory>,
@@ -108,10 +108,15 @@ impl Profile {
         self.duration
     }
 
-    /// Notes how much time the profile covers, and what there is to say about it.
-    pub(crate) fn captured(mut self, duration: Duration, comment: Option<String>) -> Self {
+    /// Notes how much time the profile covers.
+    pub(crate) const fn captured(mut self, duration: Duration) -> Self {
         self.duration = duration;
-        self.comments.extend(comment);
+        self
+    }
+
+    /// Adds what there is to say about it.
+    pub(crate) fn remarked(mut self, comments: Vec<String>) -> Self {
+        self.comments.extend(comments);
         self
     }
 
@@ -136,8 +141,8 @@ impl Profile {
         self.memory.as_ref()
     }
 
-    /// Returns what a capture says about its own truth: for `profile` how much of the CPU time of the
-    /// process it holds. Empty for other profiles.
+    /// Returns what the profile says about its own truth: a capture of CPU time how much of what the process used it
+    /// holds, any profile why something is missing that the system refuses.
     #[must_use]
     pub fn comments(&self) -> &[String] {
         &self.comments

@@ -43,6 +43,7 @@ impl Profile {
         let mut difference = finish(self.kind, period, self.time, duration, tables, sums);
         difference.memory = self.memory;
         difference.read_at.clone_from(&self.read_at);
+        difference.comments.clone_from(&self.comments);
         difference.drop_unused_mappings();
         difference
     }

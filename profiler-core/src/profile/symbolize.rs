@@ -167,7 +167,7 @@ mod tests {
     use crate::encode::testing::{NATIVE, decode, native, reading, sums};
     use crate::kind::Kind;
     use crate::merge::Rows;
-    use crate::profile::build;
+    use crate::profile::{build_among, mappings};
 
     #[inline(never)]
     fn here() {
@@ -285,7 +285,8 @@ mod tests {
         let address = inside as *const () as u64 + 1;
         let rows = Rows::from_iter([(native(&[address]), sums(1, 100))]);
         let resolver = Mutex::new(Resolver::new(1 << 20));
-        let profile = build(reading(Kind::Block, NATIVE), &rows, &resolver);
+        let mappings = mappings(&resolver);
+        let profile = build_among(&mappings, reading(Kind::Block, NATIVE), &rows, &resolver);
         let frame = profile.samples().next().unwrap().frames().last().unwrap();
         let name = "addresses_of_this_program_get_names_files_and_lines::inside";
         assert!(frame.function.unwrap().ends_with(name), "{frame:?}");

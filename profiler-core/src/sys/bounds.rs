@@ -8,8 +8,13 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
-use super::platform::KeepErrno;
+use super::platform::{KeepErrno, errno};
 use super::{RED_ZONE, Registers, StackBounds};
+
+/// No page is smaller.
+const PAGE: usize = 4096;
+/// As many as are looked at in one system call.
+const MOST_PAGES: usize = 64;
 
 /// So much below the end of the main thread's stack the kernel maps nothing else, unless the program was begun
 /// with a smaller limit than is usual. libc counts all that the limit of now allows, up to the next mapping,
@@ -58,10 +63,6 @@ fn process() -> libc::pid_t {
 /// Asks the kernel whether all is readable from a stack pointer to libc's block of the thread.
 #[cold]
 fn stack_above(sp: usize) -> Option<StackBounds> {
-    /// No page is smaller.
-    const PAGE: usize = 4096;
-    /// As many as are looked at in one system call.
-    const MOST_PAGES: usize = 64;
     let _errno = KeepErrno::new();
     // The main thread's block is not on its stack, but may adjoin some coroutine's.
     if is_main_thread() {
@@ -74,6 +75,12 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
     if pages > MOST_PAGES || !high.is_multiple_of(8) {
         return None;
     }
+    let all = pages > 0 && are_readable(low, pages);
+    all.then_some(StackBounds { low, high })
+}
+
+/// Returns whether so many pages can be read, 64 at the most.
+fn are_readable(low: usize, pages: usize) -> bool {
     let mut bytes = [0_u8; MOST_PAGES];
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: pages };
     let remote: [_; MOST_PAGES] = std::array::from_fn(|page| libc::iovec {
@@ -86,7 +93,23 @@ fn stack_above(sp: usize) -> Option<StackBounds> {
         let count = pages as libc::c_ulong;
         libc::process_vm_readv(process(), &raw const local, 1, remote.as_ptr(), count, 0)
     };
-    (pages > 0 && usize::try_from(read) == Ok(pages)).then_some(StackBounds { low, high })
+    if read < 0 && matches!(errno(), libc::EPERM | libc::ENOSYS) {
+        return (0..pages).all(|page| is_readable(low.wrapping_add(page * PAGE)));
+    }
+    usize::try_from(read) == Ok(pages)
+}
+
+/// The way that is open where seccomp forbids the other one: the kernel reads a mask before it finds that what to do with
+/// it makes no sense.
+fn is_readable(page: usize) -> bool {
+    const SENSELESS: libc::c_long = -1;
+    const MASK_BYTES: libc::c_long = 8;
+    // Not the page's first word, which of the lowest page would be none.
+    let mask: *const c_void = std::ptr::without_provenance(page | 8);
+    let before = std::ptr::null_mut::<c_void>();
+    // SAFETY: the kernel checks the address, and changes nothing.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, SENSELESS, mask, before, MASK_BYTES) };
+    errno() == libc::EINVAL
 }
 
 impl StackBounds {
@@ -156,6 +179,15 @@ mod tests {
         // So small that the guard is within reach.
         let builder = std::thread::Builder::new().stack_size(128 << 10);
         builder.spawn(check).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn pages_are_told_from_gaps_where_the_system_call_is_forbidden() {
+        let here = registers().sp as usize & !(PAGE - 1);
+        assert!(is_readable(here) && are_readable(here, 1));
+        for nowhere in [0, 1 << 46, usize::MAX & !(PAGE - 1)] {
+            assert!(!is_readable(nowhere) && !are_readable(nowhere, 1), "{nowhere:#x}");
+        }
     }
 
     #[test]

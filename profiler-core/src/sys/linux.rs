@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use super::arch;
 pub(super) use super::bounds::{stack_bounds, stack_from};
 pub(super) use super::quit::{is_quitting, on_quit, quit};
-pub(super) use super::threads::{blocks_timers, is_deaf, thread_activity, threads};
+use super::sampling;
+pub(super) use super::threads::{blocks_timers, hearing, thread_activity, threads};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.
@@ -39,7 +40,7 @@ pub(super) fn die(word: &[u8]) -> ! {
     std::process::abort();
 }
 
-fn errno() -> c_int {
+pub(super) fn errno() -> c_int {
     // SAFETY: libc returns the address of the calling thread's errno, valid while it runs.
     let location = unsafe { libc::__errno_location() };
     // SAFETY: see above.
@@ -58,7 +59,7 @@ pub(super) fn thread_id() -> u32 {
     u32::try_from(id).unwrap_or_default()
 }
 
-/// By signal 0 to the thread. Anything but "no such thread" (a refusal by seccomp, say) leaves it
+/// By signal 0 to the thread, or by its clock where the system refuses that one. Anything but "no such thread" leaves it
 /// alive, and a number that the kernel has given to another thread of ours does so too.
 pub(super) fn is_thread_alive(thread: u32) -> bool {
     let _errno = KeepErrno::new();
@@ -73,7 +74,7 @@ pub(super) fn is_thread_alive(thread: u32) -> bool {
             c_long::from(0),
         )
     };
-    result == 0 || errno() != libc::ESRCH
+    result == 0 || (errno() != libc::ESRCH && !sampling::is_clock_gone(thread))
 }
 
 pub(super) fn while_no_timer_strikes<R>(body: impl FnOnce() -> R) -> R {
@@ -100,9 +101,10 @@ pub(super) fn thread_name(thread: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&name).into_owned())
 }
 
+/// No page is smaller, and each that is larger ends at such a border.
+const PAGE: usize = 4096;
+
 pub(super) fn read_memory(address: usize, into: &mut [u8]) -> usize {
-    /// No page is smaller, and each that is larger ends at such a border.
-    const PAGE: usize = 4096;
     let _errno = KeepErrno::new();
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let part = |address, iov_len| {
@@ -119,26 +121,41 @@ pub(super) fn read_memory(address: usize, into: &mut [u8]) -> usize {
     let read =
         unsafe { libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), 2, 0) };
     if read < 0 && matches!(errno(), libc::EPERM | libc::ENOSYS) {
-        return read_memory_file(address, into);
+        return read_memory_by_pipe(address, into);
     }
     usize::try_from(read).unwrap_or(0)
 }
 
-/// The way that is open where seccomp forbids the other one, as container runtimes used to do.
-fn read_memory_file(address: usize, into: &mut [u8]) -> usize {
-    // SAFETY: the path is a constant, ended by zero.
-    let file = unsafe { libc::open(c"/proc/self/mem".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
+/// The way that is open where seccomp forbids the other one, as container runtimes used to do: what a pipe takes can be
+/// read, and the kernel refuses what cannot.
+fn read_memory_by_pipe(address: usize, into: &mut [u8]) -> usize {
+    let mut ends = [0; 2];
+    // SAFETY: two descriptors are written.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
         return 0;
     }
-    let read = match i64::try_from(address) {
-        // SAFETY: the file is open and the slice is live and exclusive; the kernel checks the rest.
-        Ok(offset) => unsafe { libc::pread(file, into.as_mut_ptr().cast(), into.len(), offset) },
-        Err(_) => -1,
-    };
-    // SAFETY: opened above and used by nobody else.
-    unsafe { libc::close(file) };
-    usize::try_from(read).unwrap_or(0)
+    let [read, write] = ends;
+    let mut done = 0;
+    while done < into.len() {
+        let address = address.wrapping_add(done);
+        // One part ends with the page, as above; a pipe takes so much at once.
+        let part = (into.len() - done).min(PAGE - address % PAGE);
+        let from = std::ptr::without_provenance(address);
+        // SAFETY: the descriptor is open; the kernel checks the address.
+        let taken = unsafe { libc::write(write, from, part) };
+        if usize::try_from(taken) != Ok(part) {
+            break;
+        }
+        let to = into[done..done + part].as_mut_ptr();
+        // SAFETY: the descriptor is open, and the slice is live, exclusive and so long.
+        unsafe { libc::read(read, to.cast(), part) };
+        done += part;
+    }
+    for end in ends {
+        // SAFETY: opened above and used by nobody else.
+        unsafe { libc::close(end) };
+    }
+    done
 }
 
 pub(super) fn memory_maps() -> String {
@@ -309,6 +326,15 @@ mod tests {
         let mut copy = [0; 12];
         assert_eq!(read(memory.as_ptr().addr(), &mut copy), copy.len());
         assert_eq!(copy, memory);
+        let many: Vec<u8> = (0..3 * PAGE).map(|byte| byte as u8).collect();
+        let mut copy_of_many = vec![0; many.len()];
+        assert_eq!(read(many.as_ptr().addr(), &mut copy_of_many), many.len());
+        assert!(copy_of_many == many);
+        // Up to a page that cannot be read.
+        let pages = map_memory(2 * PAGE);
+        // SAFETY: mapped above, and nothing refers to it.
+        assert_eq!(unsafe { libc::mprotect(pages.add(PAGE).cast(), PAGE, libc::PROT_NONE) }, 0);
+        assert_eq!(read(pages.addr() + 7, &mut copy_of_many), PAGE - 7);
         for unmapped in [0, 8, usize::MAX - 64] {
             assert_eq!(read(unmapped, &mut copy), 0, "{unmapped:#x}");
         }
@@ -333,7 +359,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_where_the_system_call_is_forbidden() {
-        check_read(read_memory_file);
+        check_read(read_memory_by_pipe);
     }
 
     #[test]

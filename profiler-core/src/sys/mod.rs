@@ -81,6 +81,28 @@ pub(crate) enum Activity {
     Uninterruptible,
     /// By a debugger or by job control.
     Stopped,
+    /// The kernel's files are not to be seen.
+    Unknown,
+}
+
+/// Whether a signal reaches a thread, by what the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(profiler_native), allow(dead_code, reason = "never made there"))]
+pub(crate) enum Hearing {
+    /// As soon as it has a processor.
+    Hears,
+    /// It blocks the signal; some do so for a moment.
+    Blocks {
+        /// Whether it runs, or would if a processor were free.
+        runs: bool,
+    },
+    /// See [`Activity::Uninterruptible`].
+    Uninterruptible,
+    /// See [`Activity::Stopped`].
+    Stopped,
+    Gone,
+    /// The kernel's files are not to be seen.
+    Untold,
 }
 
 /// Returns `Ok` where native stacks, threads and modules are known, else the reason, as a
@@ -113,24 +135,27 @@ pub(crate) fn thread_name(thread: u32) -> Option<String> {
     platform::thread_name(thread)
 }
 
-/// Returns the kernel's numbers of the threads of this process, sorted; nothing elsewhere. One may be missing if
+/// Returns the kernel's numbers of the threads of this process, sorted. One may be missing if
 /// another ends meanwhile: the kernel goes by positions in a list that gets shorter. Reads a directory,
 /// and allocates; not for signal handlers.
-pub(crate) fn threads() -> Vec<u32> {
+///
+/// # Errors
+///
+/// Why they are not known, for users.
+pub(crate) fn threads() -> Result<Vec<u32>, &'static str> {
     platform::threads()
 }
 
 /// Returns the name of a thread of this process and what it does; nothing if it is gone. Reads two
-/// files, and allocates; not for signal handlers.
+/// files, and allocates; not for signal handlers. Without the files the name is empty.
 pub(crate) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
     platform::thread_activity(thread)
 }
 
-/// Returns whether a thread of this process cannot be interrupted now by
-/// [`interrupt`](sampling::interrupt): it is gone, blocks the signal, is stopped, or sleeps where nothing
-/// reaches it. Reads a file, and allocates; not for signal handlers.
-pub(crate) fn is_deaf(thread: u32) -> bool {
-    platform::is_deaf(thread)
+/// Returns whether a thread of this process can be interrupted by [`interrupt`](sampling::interrupt). Reads a file, and
+/// allocates; not for signal handlers.
+pub(crate) fn hearing(thread: u32) -> Hearing {
+    platform::hearing(thread)
 }
 
 /// Returns whether the signal of a timer waits for a thread of this process that blocks it. Reads a file, and allocates; not

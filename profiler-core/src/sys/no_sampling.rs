@@ -31,8 +31,16 @@ pub(crate) const fn lost_handler() -> u64 {
 
 pub(crate) const fn forked() {}
 
-pub(crate) const fn interrupt(_: u32) -> bool {
-    false
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "never made here")]
+pub(crate) enum Sent {
+    Yes,
+    Gone,
+    Refused,
+}
+
+pub(crate) const fn interrupt(_: u32) -> Sent {
+    Sent::Refused
 }
 
 #[derive(Debug)]
@@ -43,7 +51,7 @@ impl Timer {
         None
     }
 
-    pub(crate) const fn is_of_living_thread(&self) -> bool {
+    pub(crate) const fn is_of_living(&self, _: u32) -> bool {
         false
     }
 }

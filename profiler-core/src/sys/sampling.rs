@@ -11,7 +11,7 @@ use super::InHandler;
 use super::arch::{self, Registers};
 use super::handler::{self, Before};
 use super::handler_stacks;
-use super::platform::KeepErrno;
+use super::platform::{self, KeepErrno, errno};
 use super::thread_locals;
 
 /// What a signal has struck.
@@ -174,8 +174,18 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     }
 }
 
-/// Interrupts a thread of this process: its handler finds [`Cause::Question`]. Returns false if the thread
-/// is gone. A signal that comes while another one is pending is dropped, and so may have to be sent again.
+/// What has become of a signal to a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is under way.
+    Yes,
+    /// The thread is gone.
+    Gone,
+    /// The system refuses.
+    Refused,
+}
+
+/// Interrupts a thread of this process: its handler finds [`Cause::Question`]. A signal that comes while another one is pending is dropped, and so may have to be sent again.
 ///
 /// It says of itself that it is a timer's: those the kernel forgets when the process becomes another program,
 /// which any other signal would end.
@@ -183,7 +193,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 /// # Signal safety
 ///
 /// System calls only; `errno` is kept.
-pub(crate) fn interrupt(thread: u32) -> bool {
+pub(crate) fn interrupt(thread: u32) -> Sent {
     let _errno = KeepErrno::new();
     // SAFETY: getpid takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
@@ -208,7 +218,11 @@ pub(crate) fn interrupt(thread: u32) -> bool {
             &raw const info,
         )
     };
-    sent == 0
+    match sent {
+        0 => Sent::Yes,
+        _ if errno() == libc::ESRCH => Sent::Gone,
+        _ => Sent::Refused,
+    }
 }
 
 /// A timer on the CPU clock of one thread, which it signals. Deleted when dropped.
@@ -249,15 +263,19 @@ impl Timer {
 }
 
 impl Timer {
-    /// Returns whether the thread lives that the timer was made for, whoever has its number by now.
-    pub(crate) fn is_of_living_thread(&self) -> bool {
+    /// Returns whether the thread of that number lives that the timer was made for, whoever has its number by now.
+    pub(crate) fn is_of_living(&self, thread: u32) -> bool {
         let mut times = MaybeUninit::<libc::itimerspec>::zeroed();
         // SAFETY: the timer lives, and the times are written on success.
         let asked = unsafe { libc::timer_gettime(self.0, times.as_mut_ptr()) };
         // SAFETY: zeroed is a value of this type, and so is what was written.
         let libc::timespec { tv_sec, tv_nsec } = unsafe { times.assume_init() }.it_interval;
+        if asked != 0 {
+            // The system refuses to say so.
+            return platform::is_thread_alive(thread);
+        }
         // The kernel says zero once the thread is gone.
-        asked == 0 && (tv_sec, tv_nsec) != (0, 0)
+        (tv_sec, tv_nsec) != (0, 0)
     }
 }
 
@@ -278,6 +296,11 @@ const fn clock(thread: u32) -> libc::clockid_t {
 /// Returns the CPU time of a thread of this process in nanoseconds; nothing if it is gone.
 pub(crate) fn thread_cpu(thread: u32) -> Option<u64> {
     read(clock(thread))
+}
+
+/// Returns whether the kernel says that there is no such clock, and so no such thread. Keeps no `errno`.
+pub(super) fn is_clock_gone(thread: u32) -> bool {
+    thread_cpu(thread).is_none() && matches!(errno(), libc::EINVAL | libc::ESRCH)
 }
 
 /// Returns the CPU time of the calling thread in nanoseconds. May be called in a signal handler.
@@ -325,7 +348,7 @@ mod tests {
             let line = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
             u64::from_str_radix(line.expect(&status).trim(), 16).unwrap()
         };
-        assert_eq!(pending(|| assert!(interrupt(crate::sys::thread_id()))), 0);
+        assert_eq!(pending(|| assert_eq!(interrupt(crate::sys::thread_id()), Sent::Yes)), 0);
         // Positive control.
         let raise = || {
             // SAFETY: the signal is blocked.
@@ -344,12 +367,13 @@ mod tests {
             tell.send(crate::sys::thread_id()).unwrap();
             ended.recv().unwrap_err();
         });
-        let timer = Timer::start(told.recv().unwrap(), HOUR, HOUR).unwrap();
-        assert!(timer.is_of_living_thread());
+        let number = told.recv().unwrap();
+        let timer = Timer::start(number, HOUR, HOUR).unwrap();
+        assert!(timer.is_of_living(number));
         drop(end);
         thread.join().unwrap();
         // The kernel takes a thread off its list a moment after it has told those who join it.
-        while timer.is_of_living_thread() {
+        while timer.is_of_living(number) {
             std::thread::yield_now();
         }
     }

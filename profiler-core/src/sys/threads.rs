@@ -1,17 +1,27 @@
 //! What the kernel tells of the threads of this process, without asking them.
 
-use super::Activity;
+use super::{Activity, Hearing};
 
-pub(super) fn threads() -> Vec<u32> {
+pub(super) fn threads() -> Result<Vec<u32>, &'static str> {
     let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut numbers: Vec<_> = numbers.collect();
+    let own = super::thread_id();
+    if !numbers.contains(&own) {
+        // The kernel may leave it out when another ends; or this is not where this process's threads are told of.
+        if std::fs::metadata(format!("/proc/self/task/{own}")).is_err() {
+            return Err("/proc/self/task does not show the threads of this process");
+        }
+        numbers.push(own);
+    }
     numbers.sort_unstable();
-    numbers
+    Ok(numbers)
 }
 
 pub(super) fn thread_activity(thread: u32) -> Option<(String, Activity)> {
-    let stat = std::fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let Ok(stat) = std::fs::read(format!("/proc/self/task/{thread}/stat")) else {
+        return super::is_thread_alive(thread).then(|| (String::new(), Activity::Unknown));
+    };
     let stat = String::from_utf8_lossy(&stat);
     // `12345 (name, which may hold anything) S …`
     let (front, rest) = stat.rsplit_once(") ")?;
@@ -59,11 +69,23 @@ fn waiting(call: &str) -> Option<Activity> {
     })
 }
 
-pub(super) fn is_deaf(thread: u32) -> bool {
-    status(thread).is_none_or(|status| {
-        has_signal(&status, "SigBlk:")
-            || field(&status, "State:").starts_with(['D', 'T', 't', 'X', 'Z'])
-    })
+pub(super) fn hearing(thread: u32) -> Hearing {
+    match status(thread) {
+        Some(status) => hearing_by(&status),
+        None if super::is_thread_alive(thread) => Hearing::Untold,
+        None => Hearing::Gone,
+    }
+}
+
+fn hearing_by(status: &str) -> Hearing {
+    match field(status, "State:").as_bytes().first() {
+        Some(b'X' | b'Z') => Hearing::Gone,
+        Some(b'T' | b't') => Hearing::Stopped,
+        Some(b'D') => Hearing::Uninterruptible,
+        Some(&state) if has_signal(status, "SigBlk:") => Hearing::Blocks { runs: state == b'R' },
+        Some(_) => Hearing::Hears,
+        None => Hearing::Untold,
+    }
 }
 
 pub(super) fn blocks_timers(thread: u32) -> bool {
@@ -114,10 +136,10 @@ mod tests {
 
     #[test]
     fn threads_are_listed_and_said_to_wait_for_what_they_wait() {
-        assert!(threads().contains(&thread_id()));
+        assert!(threads().unwrap().contains(&thread_id()));
         let (end, ended) = mpsc::channel::<()>();
         let (thread, handle) = started(move || ended.recv().unwrap());
-        assert!(threads().contains(&thread));
+        assert!(threads().unwrap().contains(&thread));
         becomes(thread, Activity::Futex);
         assert_eq!(thread_activity(thread).unwrap().0, "a) R b (c");
         end.send(()).unwrap();
@@ -156,12 +178,29 @@ mod tests {
 
     #[test]
     fn a_thread_that_sleeps_hears_and_one_that_is_gone_does_not() {
-        assert!(is_deaf(0));
-        assert!(!is_deaf(thread_id()));
+        assert_eq!(hearing(i32::MAX as u32), Hearing::Gone);
+        assert_eq!(hearing(thread_id()), Hearing::Hears);
         let (thread, handle) = started(std::thread::park);
         becomes(thread, Activity::Futex);
-        assert!(!is_deaf(thread));
+        assert_eq!(hearing(thread), Hearing::Hears);
         handle.thread().unpark();
         handle.join().unwrap();
+    }
+
+    #[test]
+    fn whether_a_signal_reaches_a_thread_is_told_by_its_status() {
+        let blocked = format!("SigBlk:\t{:016x}\n", 1_u64 << (libc::SIGPROF - 1));
+        for (status, expected) in [
+            ("State:\tS (sleeping)\nSigBlk:\t0000000000000000\n", Hearing::Hears),
+            ("State:\tR (running)\n", Hearing::Hears),
+            (&format!("State:\tS (sleeping)\n{blocked}"), Hearing::Blocks { runs: false }),
+            (&format!("State:\tR (running)\n{blocked}"), Hearing::Blocks { runs: true }),
+            (&format!("State:\tD (disk sleep)\n{blocked}"), Hearing::Uninterruptible),
+            ("State:\tt (tracing stop)\n", Hearing::Stopped),
+            ("State:\tZ (zombie)\n", Hearing::Gone),
+            ("", Hearing::Untold),
+        ] {
+            assert_eq!(hearing_by(status), expected, "{status}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::{Activity, Registers, StackBounds};
+use super::{Activity, Hearing, Registers, StackBounds};
 
 pub(super) fn supported() -> Result<(), &'static str> {
     Err("native stacks and threads are known on Linux x86_64 and aarch64 only")
@@ -39,16 +39,16 @@ pub(super) const fn thread_name(_: u32) -> Option<String> {
     None
 }
 
-pub(super) const fn threads() -> Vec<u32> {
-    Vec::new()
+pub(super) fn threads() -> Result<Vec<u32>, &'static str> {
+    supported().map(|()| Vec::new())
 }
 
 pub(super) const fn thread_activity(_: u32) -> Option<(String, Activity)> {
     None
 }
 
-pub(super) const fn is_deaf(_: u32) -> bool {
-    true
+pub(super) const fn hearing(_: u32) -> Hearing {
+    Hearing::Untold
 }
 
 pub(super) const fn blocks_timers(_: u32) -> bool {
