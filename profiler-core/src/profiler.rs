@@ -93,6 +93,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
         sys::sampling::forked();
         per_process::forked();
     });
+    scope::tick();
     capture::switch_on(config.stack_depth, config.max_stacks, config.max_spans);
     alloc::follow_rate();
     // Most often the main thread, whose stack cannot be found in a signal handler.

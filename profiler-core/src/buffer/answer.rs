@@ -4,7 +4,7 @@ use std::ptr;
 
 use super::primitive::AtomicPtr;
 use super::question::Questions;
-use super::thread::current;
+use super::thread::{Thread, current};
 use super::tree::Node;
 use super::wait::Wait;
 use crate::labels::Set;
@@ -55,7 +55,7 @@ impl Answer {
     /// Allocates nothing, waits for nothing.
     pub(crate) fn fill(&mut self, at: Option<Registers>) {
         let thread = current();
-        self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
+        self.node = thread.and_then(Thread::shown_node);
         self.labels = thread.and_then(|thread| thread.labels());
         self.wait = thread.and_then(|thread| thread.wait());
         self.depth = at.map_or(0, |at| {

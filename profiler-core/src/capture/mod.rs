@@ -180,7 +180,7 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
     let row = at.and_then(|at| {
         let mut writer = thread::join_in_signal()?.write_in_signal()?;
         let thread = writer.thread();
-        let node = Some(thread.node()).filter(|node| node.site().is_some());
+        let node = thread.shown_node();
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
         let (tally, _, scratch) = writer.parts();
@@ -201,8 +201,9 @@ pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; V
 }
 
 fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
-    let mut writer = thread()?.write()?;
-    let thread = writer.thread();
+    let thread = thread()?;
+    scope::settle(thread);
+    let mut writer = thread.write()?;
     let node = Some(thread.node()).filter(|node| node.site().is_some());
     let labels = thread.labels();
     let (tally, bounds, scratch) = writer.parts();
