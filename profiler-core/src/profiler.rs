@@ -97,6 +97,7 @@ pub fn start(config: Config) -> Result<(), StartError> {
         per_process::forked();
     });
     budget::set(config.memory);
+    scope::tick();
     capture::switch_on(config.stack_depth);
     alloc::follow_rate();
     // Most often the main thread, whose stack cannot be found in a signal handler.

@@ -11,7 +11,7 @@ use profiler_core::{Config, Kind, LayerOptions, View};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static RUNNING: Mutex<()> = Mutex::new(());
@@ -67,7 +67,14 @@ impl Write for Output {
 
 impl Output {
     /// Returns a `fmt` layer that writes here, spans too.
-    fn layer<S>(&self, level: LevelFilter) -> impl Layer<S>
+    fn layer<S>(&self, level: LevelFilter) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    {
+        self.unfiltered().with_filter(level)
+    }
+
+    fn unfiltered<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     {
@@ -77,7 +84,17 @@ impl Output {
             .without_time()
             .with_span_events(fmt::format::FmtSpan::ENTER)
             .with_writer(move || output.clone())
-            .with_filter(level)
+    }
+
+    /// Returns such a layer, or one without a filter.
+    fn boxed<S>(&self, level: Option<LevelFilter>) -> Box<dyn Layer<S> + Send + Sync>
+    where
+        S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    {
+        match level {
+            Some(level) => self.layer(level).boxed(),
+            None => self.unfiltered().boxed(),
+        }
     }
 
     fn text(&self) -> String {
@@ -132,6 +149,65 @@ fn another_layer_sees_what_it_would_see_alone() {
         tracing::subscriber::with_default(subscriber, dependency::work);
         assert_eq!(alone.text(), beside.text(), "{level}");
         assert!(alone.text().contains("warn event"), "{level}");
+    }
+}
+
+type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// Returns the layer in the places where its filter cannot be seen from outside, or comes later.
+fn hidden<S>() -> Vec<Boxed<S>>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let ours = || profiler_core::layer::<S>().boxed();
+    let brought = |layer: Option<Boxed<S>>| {
+        let (place, handle) = reload::Layer::new(layer);
+        handle.reload(Some(ours())).expect("it is there");
+        // The layer looks dropped to the handle once that goes; the value stays.
+        place.boxed()
+    };
+    vec![
+        reload::Layer::new(ours()).0.boxed(),
+        brought(None),
+        brought(Some(ours())),
+        vec![ours(), reload::Layer::new(ours()).0.boxed()].boxed(),
+        ours().and_then(brought(None)).boxed(),
+        brought(None).with_filter(LevelFilter::INFO).boxed(),
+        reload::Layer::new(None::<Boxed<S>>).0.boxed(),
+    ]
+}
+
+#[test]
+fn another_layer_sees_what_it_would_see_alone_wherever_the_layer_is() {
+    let _alone = one_at_a_time();
+    fn text(layers: impl Subscriber + Send + Sync, output: &Output) -> String {
+        tracing::subscriber::with_default(layers, dependency::work);
+        output.text()
+    }
+    let levels = [None, Some(LevelFilter::WARN), Some(LevelFilter::INFO), Some(LevelFilter::DEBUG)];
+    for level in levels {
+        let alone = Output::default();
+        let alone = text(Registry::default().with(alone.boxed(level)), &alone);
+        assert!(alone.contains("warn event"), "{level:?}");
+        for position in 0..hidden::<Registry>().len() {
+            let check = |place: &str, seen: String| {
+                assert_eq!(seen, alone, "{level:?}, {place} place {position}");
+            };
+            let output = Output::default();
+            let above =
+                Registry::default().with(output.boxed(level)).with(hidden().remove(position));
+            check("above", text(above, &output));
+            let output = Output::default();
+            let below =
+                Registry::default().with(hidden().remove(position)).with(output.boxed(level));
+            check("below", text(below, &output));
+            let output = Output::default();
+            let tree = hidden().remove(position).and_then(output.boxed(level));
+            check("in a tree", text(Registry::default().with(tree), &output));
+            let output = Output::default();
+            let tree = vec![output.boxed(level), hidden().remove(position)];
+            check("in a vector", text(Registry::default().with(tree), &output));
+        }
     }
 }
 

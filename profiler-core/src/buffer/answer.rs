@@ -5,7 +5,7 @@ use std::ptr;
 use super::archive;
 use super::primitive::AtomicPtr;
 use super::question::Questions;
-use super::thread::current;
+use super::thread::{Thread, current};
 use super::tree::Node;
 use super::wait::Wait;
 use crate::labels::Set;
@@ -59,7 +59,7 @@ impl Answer {
     pub(crate) fn fill(&mut self, at: Option<Registers>) {
         let thread = current();
         self.endings = archive::endings();
-        self.node = thread.map(|thread| thread.node()).filter(|node| node.site().is_some());
+        self.node = thread.and_then(Thread::shown_node);
         self.labels = thread.and_then(|thread| thread.labels());
         self.wait = thread.and_then(|thread| thread.wait());
         self.depth = at.map_or(0, |at| {

@@ -21,6 +21,11 @@ pub(crate) mod registry;
 mod rest;
 pub(crate) mod row;
 mod slot;
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "what tracing's layer enters is all that there is")
+)]
+pub(crate) mod strays;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;

@@ -332,6 +332,13 @@ impl Thread {
         unsafe { &*node }
     }
 
+    /// Returns the current node without spans that are over, though the thread was not told and has
+    /// not gone on since; nothing at the root. Any thread may call this, and signal handlers.
+    pub(crate) fn shown_node(&self) -> Option<&'static Node> {
+        let node = self.opened.over().fold(self.node(), |node, over| node.without(over));
+        Some(node).filter(|node| node.site().is_some())
+    }
+
     /// Moves to another node. Only the owner may call this.
     #[inline]
     pub(crate) fn set_node(&self, node: &'static Node) {

@@ -97,6 +97,20 @@ impl Node {
         self.up().any(|node| ptr::eq(node, other))
     }
 
+    /// Returns the path of this node without another one, as far as the tree has it; this node if the
+    /// other one is not on it. Any thread may call this.
+    pub(crate) fn without(&'static self, other: &Self) -> &'static Self {
+        let Some(below) = other.parent.filter(|_| self.is_below(other)) else { return self };
+        let above = (0..self.depth - other.depth).rev().filter_map(|index| self.ancestor(index));
+        above.fold(below, |path, node| {
+            let is_same = |child: &&'static Self| match (child.site, node.site) {
+                (Some(child), Some(site)) => ptr::eq(child, site),
+                _ => false,
+            };
+            path.children().find(is_same).unwrap_or(path)
+        })
+    }
+
     /// Returns calls, nanoseconds busy and nanoseconds idle.
     pub(crate) fn values(&self) -> [i64; 3] {
         // Relaxed: each sum stands for itself.

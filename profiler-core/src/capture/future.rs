@@ -41,6 +41,7 @@ impl<F: Future> Future for Profiled<F> {
         let this = unsafe { self.get_unchecked_mut() };
         let thread = capture::thread();
         let poll = thread.map(|thread| {
+            scope::settle(thread);
             let poll = Polling { thread, before: thread.node(), mark: thread.opened.mark() };
             let node = scope::push(this.site, !this.counted);
             this.counted = true;

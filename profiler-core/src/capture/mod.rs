@@ -177,7 +177,7 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         // Pairs with the fence in `end_cpu_time`: a name that is seen now does not end meanwhile.
         fence(Ordering::SeqCst);
         let thread = writer.thread();
-        let node = Some(thread.node()).filter(|node| node.site().is_some());
+        let node = thread.shown_node();
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
         let (tally, _, scratch) = writer.parts();
@@ -196,8 +196,9 @@ fn find<const N: usize, R>(
     headers: [Header; N],
     found: impl Fn(Row) -> R,
 ) -> Option<[Option<R>; N]> {
-    let mut writer = thread()?.write()?;
-    let thread = writer.thread();
+    let thread = thread()?;
+    scope::settle(thread);
+    let mut writer = thread.write()?;
     let node = Some(thread.node()).filter(|node| node.site().is_some());
     let labels = thread.labels();
     let (tally, bounds, scratch) = writer.parts();

@@ -11,12 +11,15 @@
 //! in the mean, whatever its length. All charges of a thread add up to the time that passed. It
 //! costs a load and a comparison; reading a clock for one change in many was tried, and one
 //! preemption that hit a timed interval spoilt the figures of a minute.
+//!
+//! The same comparison finds out that tracing spans are over which this thread was not told of (see
+//! `buffer::strays`): who ends one lets the clock look as if it had ticked.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::buffer::budget;
-use crate::buffer::opened::Mark;
+use crate::buffer::opened::{Mark, Open};
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::{CallSite, Name};
@@ -28,8 +31,16 @@ static TICK: AtomicU64 = AtomicU64::new(0);
 
 /// Lets the clock tick.
 pub(crate) fn tick() {
-    // Relaxed: the number stands for itself.
-    TICK.store(clock::now(), Ordering::Relaxed);
+    // Relaxed: the number stands for itself. 0 would mean that it never ticked.
+    TICK.store(clock::now().max(1), Ordering::Relaxed);
+}
+
+/// Has every thread look, at its next step, whether spans that it has entered are over.
+#[cfg(feature = "tracing")]
+pub(crate) fn look_for_strays() {
+    // Release: pairs with the fence in `settle_now`. A nanosecond more is nothing among milliseconds; if a
+    // tick that comes at the same time takes its place, that is seen as well.
+    TICK.fetch_add(1, Ordering::Release);
 }
 
 /// Where calls are counted that have no room in the tree.
@@ -91,8 +102,9 @@ pub fn enter(site: &'static CallSite) -> Entered {
 #[inline]
 fn step(site: &'static CallSite) -> Option<(&'static Node, &'static Node)> {
     let thread = capture::thread()?;
+    settle(thread);
     let parent = thread.node();
-    push_on(thread, site, true).map(|node| (parent, node))
+    push_below(thread, parent, site, true).map(|node| (parent, node))
 }
 
 impl Drop for Entered {
@@ -101,10 +113,11 @@ impl Drop for Entered {
         if let Some((parent, node)) = self.step
             && let Some(thread) = capture::thread()
         {
+            settle(thread);
             // PERF: the parent comes from a register. Loaded from the node it would depend on the
             // load of the node, and that on the last store to the same place: some 3 ns a call.
             if std::ptr::eq(thread.node(), node) {
-                go(thread, parent)
+                thread.set_node(parent)
             } else {
                 remove(thread, node)
             }
@@ -125,7 +138,18 @@ pub(crate) fn push_on(
     site: &'static CallSite,
     counts: bool,
 ) -> Option<&'static Node> {
-    let parent = thread.node();
+    settle(thread);
+    push_below(thread, thread.node(), site, counts)
+}
+
+/// Does what [`push`] does for a thread that is settled, and its current node.
+#[inline]
+fn push_below(
+    thread: &'static Thread,
+    parent: &'static Node,
+    site: &'static CallSite,
+    counts: bool,
+) -> Option<&'static Node> {
     let node = match parent.cached_child(site) {
         Some(node) => node,
         None => find(thread, parent, site, counts)?,
@@ -133,15 +157,16 @@ pub(crate) fn push_on(
     if counts {
         node.count();
     }
-    go(thread, node);
+    thread.set_node(node);
     Some(node)
 }
 
 /// Leaves a node that `push_on` went to; the thread is the calling one.
 #[inline]
 pub(crate) fn leave_on(thread: &'static Thread, node: &'static Node) {
+    settle(thread);
     match node.parent() {
-        Some(parent) if std::ptr::eq(thread.node(), node) => go(thread, parent),
+        Some(parent) if std::ptr::eq(thread.node(), node) => thread.set_node(parent),
         _ => remove(thread, node),
     }
 }
@@ -155,15 +180,36 @@ pub(crate) fn count(thread: &'static Thread, parent: &'static Node, site: &'stat
     }
 }
 
-/// Makes a node the current one.
+/// Charges the current node with the time until now, and leaves spans that are over. Before any change of
+/// the current node, and before it is read to stay.
 #[inline]
-pub(crate) fn go(thread: &'static Thread, node: &'static Node) {
+pub(crate) fn settle(thread: &'static Thread) {
     // Relaxed: as in `tick`.
     let tick = TICK.load(Ordering::Relaxed);
     if tick != thread.seen_tick.get() {
-        charge(thread, tick);
+        settle_now(thread, tick);
     }
-    thread.set_node(node);
+}
+
+#[cold]
+#[inline(never)]
+fn settle_now(thread: &'static Thread, tick: u64) {
+    if thread.opened.is_empty() {
+        return charge(thread, tick);
+    }
+    // The tree is written like a tally: not from within itself. Then the next step does it.
+    let Some(writer) = thread.write() else { return };
+    drop(writer);
+    charge(thread, tick);
+    // Acquire: pairs with the Release in `look_for_strays`.
+    fence(Ordering::Acquire);
+    // What is not known to be over is asked for when the layer has its next turn.
+    thread.opened.make_due();
+    while let Some(open) = thread.opened.remove_first(Open::is_over) {
+        if let Some(node) = open.node {
+            leave_on(thread, node);
+        }
+    }
 }
 
 #[cold]
@@ -202,14 +248,13 @@ fn remove(thread: &'static Thread, node: &'static Node) {
         let site = current.ancestor(index).and_then(Node::site);
         path = site.and_then(|site| find(thread, path, site, false)).unwrap_or(path);
     }
-    go(thread, path);
+    thread.set_node(path);
 }
 
 /// Goes back to a node, whatever has been entered since the mark and not left.
 pub(crate) fn restore(thread: &'static Thread, node: &'static Node, mark: Mark) {
-    if !std::ptr::eq(thread.node(), node) {
-        go(thread, node);
-    }
+    settle(thread);
+    thread.set_node(node);
     // What has been left since is on the path of this node still.
     thread.opened.rewind(mark, |open| {
         if let Some(node) = open.node {

@@ -167,7 +167,7 @@ fn published(
     let key = match wait.and_then(|wait| wait.row) {
         Some(row) => keys.of_row(&row.header(), row),
         None => {
-            let node = block.map(Thread::node).filter(|node| node.site().is_some());
+            let node = block.and_then(Thread::shown_node);
             let labels = block.and_then(Thread::labels);
             let header = Header { node, labels, ..Header::new(Source::Block) };
             keys.key(&header, Stack::Marker(activity.marker()))

@@ -4,7 +4,7 @@ use std::thread;
 
 use profiler_core::profiled;
 use tracing::span::EnteredSpan;
-use tracing::{info_span, instrument};
+use tracing::{Span, info_span, instrument};
 
 use super::{calls, check, enter, exit, subscriber};
 
@@ -126,11 +126,7 @@ fn a_span_may_be_left_and_closed_on_another_thread() {
                 });
             };
             thread::spawn(leave).join().expect("no panic");
-            // What cannot be left any more goes, from time to time and when there is no room.
-            for _ in 0..256 {
-                info_span!(parent: None, "filler").in_scope(|| ());
-            }
-            info_span!(parent: None, "other_end").in_scope(|| here!());
+            info_span!("other_end").in_scope(|| here!());
         },
         &[
             ("other_end", 1),
@@ -139,6 +135,152 @@ fn a_span_may_be_left_and_closed_on_another_thread() {
             ("other_there", 1),
             ("other_there here", 1),
         ],
+    );
+}
+
+/// Enters a span here, and leaves and closes it on another thread.
+fn stray(span: Span) {
+    enter(&span);
+    let leave = move || {
+        exit(&span);
+        drop(span);
+    };
+    elsewhere(leave);
+}
+
+/// Runs code on another thread, which has this one's subscriber: what closes with a span needs it.
+fn elsewhere(code: impl FnOnce() + Send + 'static) {
+    let dispatch = tracing::dispatcher::get_default(Clone::clone);
+    let run = move || tracing::dispatcher::with_default(&dispatch, code);
+    thread::spawn(run).join().expect("no panic");
+}
+
+#[test]
+fn a_span_that_is_closed_elsewhere_goes_from_amidst_others() {
+    #[profiled(name = "amidst_function")]
+    fn function(span: Span) {
+        let inner = info_span!("amidst_inner").entered();
+        stray(span);
+        here!();
+        drop(inner);
+        here!();
+    }
+    check(
+        "amidst_",
+        || {
+            let outer = info_span!("amidst_outer").entered();
+            let span = info_span!("amidst_span");
+            enter(&span);
+            function(info_span!("amidst_other"));
+            here!();
+            elsewhere(move || {
+                exit(&span);
+                drop(span);
+            });
+            drop(profiler_core::span!("amidst_function_2"));
+            drop(outer);
+            here!();
+        },
+        &[
+            ("amidst_outer", 1),
+            ("amidst_outer amidst_function_2", 1),
+            ("amidst_outer amidst_span", 1),
+            ("amidst_outer amidst_span amidst_function", 1),
+            ("amidst_outer amidst_span amidst_function amidst_inner", 1),
+            ("amidst_outer amidst_span amidst_function amidst_inner here", 1),
+            ("amidst_outer amidst_span amidst_function here", 1),
+            ("amidst_outer amidst_span amidst_other", 1),
+            ("amidst_outer amidst_span here", 1),
+        ],
+    );
+}
+
+#[test]
+fn spans_that_are_closed_elsewhere_go_however_many_they_are() {
+    check(
+        "many_",
+        || {
+            for _ in 0..1_000 {
+                stray(info_span!("many_span"));
+                here!();
+            }
+            info_span!("many_end").in_scope(|| here!());
+        },
+        &[("many_end", 1), ("many_end here", 1), ("many_span", 1_000)],
+    );
+}
+
+#[test]
+fn a_span_that_is_closed_elsewhere_is_in_no_record() {
+    static ENTERED: profiler_core::CustomProfile = profiler_core::CustomProfile::new("strayed");
+    check(
+        "record_",
+        || {
+            stray(info_span!("record_span"));
+            let _entry = ENTERED.enter();
+            let kind = profiler_core::kinds().into_iter().find(|kind| kind.name() == "strayed");
+            let view = profiler_core::View::default().stack(profiler_core::StackView::Logical);
+            let profile = profiler_core::snapshot_with(kind.expect("listed"), view).expect("known");
+            let frames = profile.samples().flat_map(|sample| sample.frames());
+            let frames: Vec<_> = frames.filter_map(|frame| frame.function).collect();
+            assert!(!frames.iter().any(|name| name.contains("record_span")), "{frames:?}");
+        },
+        &[("record_span", 1)],
+    );
+}
+
+#[test]
+fn a_span_that_is_closed_elsewhere_shows_in_no_list_of_threads() {
+    check(
+        "parked_",
+        || {
+            let span = info_span!("parked_span");
+            enter(&span);
+            let look = move || {
+                let shows = |word: &str| {
+                    let mut dump = Vec::new();
+                    profiler_core::write_threads(&mut dump).expect("written");
+                    let view =
+                        profiler_core::View::default().stack(profiler_core::StackView::Logical);
+                    let threads =
+                        profiler_core::snapshot_with(profiler_core::Kind::Goroutine, view);
+                    let threads = threads.expect("known");
+                    let frames = threads.samples().flat_map(|sample| sample.frames());
+                    [
+                        String::from_utf8(dump).expect("text").contains(word),
+                        frames.filter_map(|frame| frame.function).any(|name| name.contains(word)),
+                    ]
+                };
+                let before = shows("parked_span");
+                exit(&span);
+                drop(span);
+                (before, shows("parked_span"))
+            };
+            // Meanwhile this thread does nothing.
+            let shown = thread::spawn(look).join().expect("no panic");
+            assert_eq!(shown, ([true, true], [false, false]));
+        },
+        &[("parked_span", 1)],
+    );
+}
+
+#[test]
+fn a_forgotten_guard_of_a_span_that_is_closed_elsewhere_goes_in_the_end() {
+    check(
+        "recovered_",
+        || {
+            let span = info_span!("lost_span");
+            std::mem::forget(span.enter());
+            elsewhere(move || drop(span));
+            // Nobody tells when the registry is asked; it is once the profiler's thread has woken up.
+            while calls("lost_end").keys().all(|path| path.contains("lost_span")) {
+                thread::sleep(std::time::Duration::from_millis(1));
+                info_span!(parent: None, "filler").in_scope(|| ());
+                drop(profiler_core::span!("lost_end"));
+            }
+            info_span!("recovered_end").in_scope(|| here!());
+        },
+        &[("recovered_end", 1), ("recovered_end here", 1)],
     );
 }
 

@@ -12,6 +12,7 @@ mod both;
 mod futures;
 mod guards;
 mod place;
+mod wrapped;
 
 use std::collections::BTreeMap;
 use std::future::Future;

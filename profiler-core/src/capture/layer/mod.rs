@@ -6,15 +6,17 @@
 //! in any order. A span's *call* is counted where it is created, since an instrumented future
 //! enters its span at every poll.
 //!
-//! The layer carries its own per-layer filter. Only the hooks that filtering needs go through
-//! tracing-subscriber's `Filtered`: that looks a span up in the registry, some 10 ns, each time it is
-//! entered or left. Whether a span passes follows from its metadata alone, so one look-up on
-//! entering tells both the call site and that. Nothing here allocates, except once for each span in
+//! The layer takes no part in tracing-subscriber's filtering but for its [`Vote`] on which
+//! callsites are of interest. Which spans it takes follows from their metadata alone, and
+//! what a filter of layers needs besides is given to layers that are there when the subscriber is
+//! built, not to those that `reload::Layer` brings later. It also looks a span up in the registry
+//! each time it is entered or left, some 10 ns. Nothing here allocates, except once for each span in
 //! the source; nothing takes a lock or emits events.
 
 #![allow(unsafe_code, reason = "`Layer::downcast_raw` is how tracing-subscriber knows its filters")]
 
 mod site;
+mod vote;
 
 use std::any::TypeId;
 use std::ptr;
@@ -22,13 +24,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracing_core::span::{Attributes, Id};
 use tracing_core::subscriber::Interest;
-use tracing_core::{Event, LevelFilter, Metadata, Subscriber};
-use tracing_subscriber::filter::Filtered;
-use tracing_subscriber::layer::{Context, Filter};
+use tracing_core::{LevelFilter, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, Registry};
+use vote::Vote;
 
 use crate::buffer::opened::Open;
+use crate::buffer::strays;
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;
 use crate::callsite::CallSite;
@@ -95,8 +98,37 @@ impl Default for LayerOptions {
 /// # Robustness
 ///
 /// Guards may be dropped in any order. A span that is entered twice on a thread is there once. What
-/// is left on another thread than it was entered on goes when it closes. A thread keeps 32 spans;
-/// those entered below are not on the stack, but counted.
+/// is left on another thread than it was entered on goes when it closes; what is never left since its guard
+/// was forgotten, and is closed on another thread, goes with the next span that is entered some 10 ms later. A
+/// thread keeps 32 spans; those entered below are not on the stack, but counted.
+///
+/// # Places
+///
+/// The layer works wherever tracing-subscriber puts layers: boxed, in an `Option` or a `Vec`, in a
+/// tree of layers, with filters around it or above it, over registries of others, and in a
+/// `reload::Layer`. Two in one subscriber show a span once.
+///
+/// When a layer is reloaded, by another or by `None`, the spans that are entered just then leave all
+/// stacks; a layer that comes shows those that are entered from then on.
+///
+/// A `reload::Layer` hides the filter of what is in it. So that it takes nothing from other layers, a layer
+/// in there must let pass whatever nobody else filters out: others see no more for it, but events that
+/// nobody wants are made and `enabled!` is true for them, up to the levels that the others leave. To switch
+/// the layer on and off, a `reload::Layer` around a filter of its own is cheaper:
+///
+/// ```
+/// use tracing_subscriber::filter::LevelFilter;
+/// use tracing_subscriber::layer::{Layer, SubscriberExt};
+/// use tracing_subscriber::reload;
+///
+/// let (switch, handle) = reload::Layer::new(LevelFilter::OFF);
+/// let layer = profiler_core::layer().with_filter(switch);
+/// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+///     assert!(tracing::info_span!("checkout").is_disabled());
+///     handle.reload(LevelFilter::INFO).expect("the subscriber is there");
+///     assert!(!tracing::info_span!("checkout").is_disabled());
+/// });
+/// ```
 #[must_use]
 pub fn layer<S>() -> impl Layer<S>
 where
@@ -123,58 +155,15 @@ pub fn layer_with<S>(options: LayerOptions) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    // Relaxed: unique by the addition.
-    let layer = LAYERS.fetch_add(1, Ordering::Relaxed) + 1;
-    let calls = Calls { layer, is_registry: false };
-    SpanLayer { filtered: Filtered::new(calls, Wanted(options)), number: layer }
-}
-
-/// What is behind the filter: counts calls.
-#[derive(Debug)]
-struct Calls {
-    layer: u32,
-    /// Whether the thread that creates a span is the only one that may give its number again, as
-    /// long as it lives. That is so in tracing-subscriber's registry.
-    is_registry: bool,
-}
-
-impl<S: Subscriber> Layer<S> for Calls {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
-        let Some(thread) = capture::thread() else { return };
-        let site = site::of(attributes.metadata());
-        if self.is_registry {
-            thread.opened.created(self.layer, id.into_u64(), site);
-        }
-        let current = thread.node();
-        let parent = if attributes.is_root() { thread.tree().root() } else { current };
-        if !is_frame_of(current, site) {
-            scope::count(thread, parent, site);
-        }
-    }
-}
-
-/// Hides what the options do not ask for.
-struct Wanted(LayerOptions);
-
-impl<S> Filter<S> for Wanted {
-    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.0.wants(metadata)
-    }
-
-    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.0.wants(metadata) { Interest::always() } else { Interest::never() }
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.0.level)
-    }
+    SpanLayer::new(options)
 }
 
 /// Numbers given to layers.
 static LAYERS: AtomicU32 = AtomicU32::new(0);
 
 struct SpanLayer<S> {
-    filtered: Filtered<Calls, Wanted, S>,
+    options: LayerOptions,
+    vote: Vote<S>,
     /// Tells its spans from those of other registries.
     number: u32,
 }
@@ -183,10 +172,17 @@ impl<S> SpanLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    /// Returns the call site of a span, or nothing if the filter has hidden it.
+    fn new(options: LayerOptions) -> Self {
+        // Relaxed: unique by the addition.
+        let number = LAYERS.fetch_add(1, Ordering::Relaxed) + 1;
+        strays::born(number);
+        Self { vote: Vote::new(options.clone()), options, number }
+    }
+
+    /// Returns the call site of a span, or nothing if it is not on the stack or a filter has hidden it.
     fn site(&self, id: &Id, context: &Context<'_, S>) -> Option<&'static CallSite> {
         let metadata = context.metadata(id)?;
-        self.filtered.filter().0.wants(metadata).then(|| site::of(metadata))
+        self.options.wants(metadata).then(|| site::of(metadata))
     }
 
     /// Returns whether this thread has entered the span and not left it.
@@ -213,11 +209,44 @@ where
         }
         !thread.opened.is_full()
     }
+
+    /// Leaves a span that was entered elsewhere, or not noted.
+    #[cold]
+    #[inline(never)]
+    fn leave_unknown(&self, thread: &'static Thread, id: &Id, context: &Context<'_, S>) {
+        // With no room left it was most likely entered here.
+        if !thread.opened.is_full() && self.site(id, context).is_some() {
+            strays::left(self.number, id.into_u64());
+        }
+    }
+}
+
+impl<S> Drop for SpanLayer<S> {
+    fn drop(&mut self) {
+        strays::died(self.number);
+        scope::look_for_strays();
+    }
+}
+
+/// Returns this thread's block, where it stands now.
+#[inline]
+fn settled() -> Option<&'static Thread> {
+    let thread = capture::thread()?;
+    scope::settle(thread);
+    Some(thread)
 }
 
 /// Returns whether a span adds nothing to the frame of that node: both attributes on one function.
 fn is_frame_of(node: &Node, span: &'static CallSite) -> bool {
     node.site().is_some_and(|site| site.is_span(Some(span.file()), Some(span.line())))
+}
+
+/// Returns whether another layer has just entered that span: they are in one registry.
+fn is_just_entered(thread: &'static Thread, layer: u32, id: u64, site: &'static CallSite) -> bool {
+    thread.opened.last().is_some_and(|open| {
+        let is_there = open.node.is_some_and(|node| ptr::eq(thread.node(), node));
+        open.id == id && open.layer != layer && is_there && thread.node().site() == Some(site)
+    })
 }
 
 fn leave(thread: &'static Thread, open: Open) {
@@ -231,41 +260,38 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_layer(&mut self, subscriber: &mut S) {
-        self.filtered.on_layer(subscriber);
-        let subscriber: &dyn Subscriber = subscriber;
-        self.filtered.inner_mut().is_registry = subscriber.is::<Registry>();
+        self.vote.on_layer(subscriber);
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        self.filtered.register_callsite(metadata)
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        self.filtered.enabled(metadata, context)
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, context: Context<'_, S>) -> bool {
-        self.filtered.event_enabled(event, context)
+        self.vote.cast(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.filtered.max_level_hint()
+        self.vote.level()
     }
 
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        // Also by a span that the filter hides: its number may be the one noted.
-        if let Some(thread) = capture::thread() {
-            thread.opened.forget_created();
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        let Some(thread) = settled() else { return };
+        let metadata = attributes.metadata();
+        if !self.options.wants(metadata) {
+            // Its number may be the one noted.
+            return thread.opened.forget_created();
         }
-        self.filtered.on_new_span(attributes, id, context);
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        self.filtered.on_event(event, context);
+        let (site, id) = (site::of(metadata), id.into_u64());
+        if thread.opened.is_created_elsewhere(self.number, id, site) {
+            return;
+        }
+        thread.opened.created(self.number, id, site, self.vote.is_registry());
+        let current = thread.node();
+        let parent = if attributes.is_root() { thread.tree().root() } else { current };
+        if !is_frame_of(current, site) {
+            scope::count(thread, parent, site);
+        }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        let Some(thread) = capture::thread() else { return };
+        let Some(thread) = settled() else { return };
         let opened = &thread.opened;
         if opened.wants_purge() && !self.purge(thread, &context) {
             return;
@@ -276,29 +302,35 @@ where
             Some(site) => Some(site),
             None => match self.site(id, &context) {
                 Some(site) if self.is_entered(thread, number, site) => None,
+                Some(site) if is_just_entered(thread, layer, number, site) => None,
                 Some(site) => Some(site),
                 None => return,
             },
         };
         let site = site.filter(|site| !is_frame_of(thread.node(), site));
         let node = site.and_then(|site| scope::push_on(thread, site, false));
-        opened.push(Open { layer, id: number, node });
+        opened.push(Open { layer, id: number, node, entered: strays::now() });
     }
 
-    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        let Some(thread) = capture::thread() else { return };
-        if let Some(open) = thread.opened.remove(self.number, id.into_u64()) {
-            leave(thread, open);
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        let Some(thread) = settled() else { return };
+        match thread.opened.remove(self.number, id.into_u64()) {
+            Some(open) => leave(thread, open),
+            None => self.leave_unknown(thread, id, &context),
         }
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let Some(thread) = capture::thread().filter(|thread| !thread.opened.is_empty()) else {
-            return;
-        };
-        // A guard was forgotten, or left on another thread.
-        while let Some(open) = thread.opened.remove(self.number, id.into_u64()) {
-            leave(thread, open);
+        let id = id.into_u64();
+        if let Some(thread) = settled() {
+            thread.opened.forget_created();
+            // A guard was forgotten, or dropped on another thread.
+            while let Some(open) = thread.opened.remove(self.number, id) {
+                leave(thread, open);
+            }
+        }
+        if strays::close(self.number, id) {
+            scope::look_for_strays();
         }
     }
 
@@ -306,7 +338,6 @@ where
         if id == TypeId::of::<Self>() {
             return Some(ptr::from_ref(self).cast());
         }
-        // SAFETY: asked as we are.
-        unsafe { self.filtered.downcast_raw(id) }
+        self.vote.downcast_raw(id)
     }
 }
