@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::buffer::emergency::{EMERGENCY, Emergency};
+use crate::buffer::origin;
 use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
 use crate::buffer::row::{BUCKETS, Row};
 use crate::buffer::thread;
@@ -268,7 +269,7 @@ pub(crate) fn spans() -> Rows {
 /// where.
 pub(crate) fn threads() -> Rows {
     let mut rows = tallies(Source::Threadcreate, None);
-    let unknown = i64::try_from(thread::from_unknown()).unwrap_or(i64::MAX);
+    let unknown = i64::try_from(origin::from_unknown()).unwrap_or(i64::MAX);
     let header = Header::new(Source::Threadcreate);
     let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
     add(&mut rows, key, [unknown, 0, 0, 0], None);

@@ -287,7 +287,7 @@ impl Timers {
 
     /// Gives a thread a timer, unless it has one.
     fn add(&mut self, thread: u32) {
-        if self.period == 0 || self.threads.contains_key(&thread) {
+        if self.period == 0 || self.threads.contains_key(&thread) || sys::is_own_thread(thread) {
             return;
         }
         let Some(began) = sampling::thread_cpu(thread) else { return };

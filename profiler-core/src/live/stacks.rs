@@ -39,6 +39,7 @@ pub(crate) struct Place {
 /// where no signal reaches them.
 pub(crate) fn ask(threads: impl Iterator<Item = u32>, depth: usize) -> FxHashMap<u32, Place> {
     let mut open: Vec<_> = threads
+        .filter(|thread| !sys::is_own_thread(*thread))
         .map(|thread| QUESTIONS.ask(thread, |answer| answer.prepare(depth)))
         .filter(|question| sampling::interrupt(question.thread()))
         .collect();

@@ -4,19 +4,19 @@
 //! an allocator may itself be traced. It is bounded by the spans in the program's source.
 
 use std::ptr;
-use std::sync::OnceLock;
 
 use tracing_core::Metadata;
 
 use crate::callsite::{CallSite, Name};
+use crate::first::First;
 
 /// A program has some hundreds of spans; 512 buckets take 8 KiB.
 const BUCKETS: usize = 512;
 
-static TABLE: [Link; BUCKETS] = [const { OnceLock::new() }; BUCKETS];
+static TABLE: [Link; BUCKETS] = [const { First::new() }; BUCKETS];
 
 /// The next entry of a bucket, set once.
-type Link = OnceLock<&'static Entry>;
+type Link = First<Entry>;
 
 struct Entry {
     metadata: &'static Metadata<'static>,
@@ -50,9 +50,9 @@ fn add(mut link: &'static Link, metadata: &'static Metadata<'static>) -> &'stati
     // Made before it is offered: this may come back here, through the allocator.
     let name = Name::Literal(format!("{}::{}", metadata.target(), metadata.name()).leak());
     let site = CallSite::new(name, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
-    let entry = Box::leak(Box::new(Entry { metadata, site, next: OnceLock::new() }));
+    let entry = Box::leak(Box::new(Entry { metadata, site, next: First::new() }));
     loop {
-        let first = *link.get_or_init(|| entry);
+        let first = link.offer(entry);
         if ptr::eq(first.metadata, metadata) {
             // That of another thread, if it was faster; then ours is lost, once.
             return &first.site;
