@@ -49,7 +49,7 @@ const fn counters() -> Counters {
     Counters::new(
         [const { AtomicU64::new(0) }; 5],
         AtomicU64::new(0),
-        Owner::nobody(AtomicU64::new(0)),
+        Owner::nobody([AtomicU64::new(0), AtomicU64::new(0)]),
         AtomicPtr::new(ptr::null_mut()),
     )
 }

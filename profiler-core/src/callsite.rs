@@ -1,7 +1,8 @@
 //! Call sites: the named places in the source that make up a span path.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+
+use crate::first::First;
 
 /// A place in the source that can stand on the span stack.
 ///
@@ -11,7 +12,7 @@ use std::sync::OnceLock;
 pub struct CallSite {
     name: Name,
     /// The name as readers see it, made at the first reading.
-    shown: OnceLock<&'static str>,
+    shown: First<Cow<'static, str>>,
     file: &'static str,
     line: u32,
     /// The line of the tracing span of the same function; 0 if there is none.
@@ -94,7 +95,7 @@ impl CallSite {
     /// Describes a place; `line` counts from 1.
     #[must_use]
     pub const fn new(name: Name, file: &'static str, line: u32) -> Self {
-        Self { name, shown: OnceLock::new(), file, line, span_line: 0 }
+        Self { name, shown: First::new(), file, line, span_line: 0 }
     }
 
     /// Says that the function here is `#[instrument]`ed too, by a span in this line of the file.
@@ -118,11 +119,8 @@ impl CallSite {
     /// The first call may allocate: for readers of profiles, not for the recording side.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.shown.get_or_init(|| match self.name.get() {
-            Cow::Borrowed(name) => name,
-            // The place itself lives as long as the program.
-            Cow::Owned(name) => name.leak(),
-        })
+        // The place itself lives as long as the program.
+        self.shown.get_or_make(|| self.name.get())
     }
 
     /// Returns the source file, as the compiler names it.

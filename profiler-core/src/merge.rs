@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::buffer::archive::{self, Moment};
 use crate::buffer::emergency::{EMERGENCY, Emergency};
+use crate::buffer::origin;
 use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
 use crate::buffer::row::{BUCKETS, HeldRow, Row};
 use crate::buffer::thread;
@@ -352,7 +353,7 @@ pub(crate) fn spans() -> Rows {
 /// where.
 pub(crate) fn threads() -> (Rows, At) {
     let (mut rows, at) = tallies(Source::Threadcreate, None);
-    let unknown = i64::try_from(thread::from_unknown()).unwrap_or(i64::MAX);
+    let unknown = i64::try_from(origin::from_unknown()).unwrap_or(i64::MAX);
     let header = Header::new(Source::Threadcreate);
     let key = Keys::default().key(&header, Stack::Marker("[unknown]"));
     add(&mut rows, key, [unknown, 0, 0, 0], None);

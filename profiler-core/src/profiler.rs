@@ -2,22 +2,25 @@
 
 use std::io::{self, Write};
 use std::panic::Location;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::answer::QUESTIONS;
+use crate::buffer::origin;
 use crate::buffer::record::Source;
 use crate::buffer::{archive, budget};
-use crate::capture::{self, alloc, cpu, custom, ledger, rates, scope, signal};
+use crate::capture::{self, alloc, cpu, custom, rates, scope, signal};
 use crate::config::{Config, Rates};
 use crate::encode::dump;
 use crate::error::{StartError, Unavailable};
+use crate::first::First;
 use crate::kind::Kind;
 use crate::live::threads::{self, States};
 use crate::memory::memory;
 use crate::merge::{self, At, Key, Rows};
-use crate::per_process::{self, PerProcess};
+use crate::own_thread;
+use crate::per_process::PerProcess;
 use crate::profile::{self, Mappings, Profile, Reading, Resolver};
+use crate::sys::OwnThread;
 use crate::view::{LabelView, StackView, ThreadView, View};
 use crate::{buffer, clock, stack, sys};
 
@@ -29,7 +32,7 @@ const TICK: u64 = 5;
 const REFRESH: u32 = 100;
 
 /// The first start: from where, and with what.
-static STARTED: OnceLock<Started> = OnceLock::new();
+static STARTED: First<Started> = First::new();
 static RESOLVER: PerProcess<Resolver> = PerProcess::new(|| Resolver::new(config().symbol_cache));
 
 struct Started {
@@ -76,26 +79,16 @@ pub struct Stats {
 /// ```
 #[track_caller]
 pub fn start(config: Config) -> Result<(), StartError> {
+    // Held until all is done, and not to the child of a fork that comes meanwhile: that starts anew.
+    static TURN: PerProcess<()> = PerProcess::new(|| ());
     let caller = Location::caller();
-    let mut first = false;
-    let started = STARTED.get_or_init(|| {
-        first = true;
-        Started { caller, config }
-    });
-    if !first {
-        return Err(StartError::AlreadyStarted { first: started.caller });
+    sys::on_fork_child(&FORKED);
+    let turn = TURN.lock();
+    if let Some(first) = STARTED.get() {
+        return Err(StartError::AlreadyStarted { first: first.caller });
     }
-    let config = &started.config;
     rates::set(config.rates);
     stack::prepare();
-    sys::on_fork_child(|| {
-        ledger::forked();
-        buffer::thread::forked();
-        QUESTIONS.forked();
-        stack::forked();
-        sys::sampling::forked();
-        per_process::forked();
-    });
     budget::set(config.memory);
     scope::tick();
     capture::switch_on(config.stack_depth);
@@ -105,26 +98,33 @@ pub fn start(config: Config) -> Result<(), StartError> {
     if config.dump_on_sigquit {
         sys::on_quit();
     }
+    STARTED.get_or_make(|| Started { caller, config });
+    drop(turn);
     see_to_tending();
     Ok(())
 }
 
+/// What the forking thread sees to in the child, where it is alone.
+static FORKED: fn() = || {
+    buffer::thread::forked();
+    QUESTIONS.forked();
+    sys::sampling::forked();
+};
+
 /// Starts the profiler's own thread, unless this process has it: the child of a fork has not, and gets it when
 /// a profile is read there for the first time.
-pub(crate) fn see_to_tending() {
+pub fn see_to_tending() {
     static TENDED: PerProcess<bool> = PerProcess::new(|| false);
     if is_started() && !std::mem::replace(&mut *TENDED.lock(), true) {
         // Without this thread times are read from the system's clock and libraries loaded later are
         // found when a profile is read: dearer, not wrong.
-        let _ = std::thread::Builder::new()
-            .name("profiler".to_owned())
-            .stack_size(stack::REFRESH_STACK)
-            .spawn(tend);
+        let _ = own_thread::spawn(c"profiler", stack::REFRESH_STACK, tend);
     }
 }
 
 /// The profiler's own thread: about a hundred short wake-ups a second, a part in 2,000 of a core.
 fn tend() {
+    sys::quit_here();
     clock::calibrate();
     let mut random = 1_u64;
     for ticks in 0_u32.. {
@@ -150,17 +150,21 @@ fn tend() {
 /// Writes every thread, and lets SIGQUIT take effect.
 fn dump_and_quit() {
     // On a thread of its own: looking up names takes more stack than the profiler's has.
-    let dump = || {
+    let dump = || -> io::Result<()> {
         let mut writer = io::BufWriter::new(StandardError);
         // As Go says it, and who.
         writeln!(writer, "SIGQUIT: quit\nprocess {}\n", std::process::id())?;
         write_threads_but(Some(sys::thread_id()), writer)
     };
-    let thread = std::thread::Builder::new().name("profiler-dump".to_owned()).spawn(dump);
-    // Without memory for a thread there is no dump, but an end.
-    let _ = thread.map(std::thread::JoinHandle::join);
+    // Without memory for a thread there is no dump, but an end; what cannot be written is lost.
+    let thread = own_thread::spawn(c"profiler-dump", DUMP_STACK, move || drop(dump()));
+    let _ = thread.map(OwnThread::join);
     sys::quit();
 }
+
+/// The stack of a thread that looks up names: demangling and debug information may nest deeply, and only what is touched is
+/// ever in memory.
+const DUMP_STACK: usize = 2 << 20;
 
 /// Written to past the lock that std keeps on it, which a thread that is stuck may hold.
 struct StandardError;
@@ -229,7 +233,7 @@ pub fn count(kind: Kind) -> usize {
     match kind {
         Kind::Goroutine => threads::count(),
         Kind::Threadcreate => {
-            let threads = buffer::thread::from_known() + buffer::thread::from_unknown();
+            let threads = origin::from_known() + origin::from_unknown();
             usize::try_from(threads).unwrap_or(usize::MAX)
         }
         Kind::Custom(_) => {

@@ -1,24 +1,37 @@
 //! Bounds: how many of a thing there may be at one time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts what is there, up to a limit.
+use profiler_core::__private::process_number;
+
+/// Counts what is there, up to a limit. The child of a fork begins anew, since those who have taken places are not there.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    taken: AtomicUsize,
-    limit: usize,
+    /// How many are taken, and above it in which process.
+    taken: AtomicU64,
+    limit: u32,
 }
 
 /// One place below a bound, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place<'a>(&'a Bound);
 
+/// Returns how many of a word are taken in this process.
+fn taken_here(word: u64) -> u32 {
+    let is_ours = word >> 32 == u64::from(process_number());
+    if is_ours { word as u32 } else { 0 }
+}
+
+fn word(taken: u32) -> u64 {
+    u64::from(process_number()) << 32 | u64::from(taken)
+}
+
 impl Bound {
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), limit }
+    pub(crate) const fn new(limit: u32) -> Self {
+        Self { taken: AtomicU64::new(0), limit }
     }
 
-    pub(crate) const fn limit(&self) -> usize {
+    pub(crate) const fn limit(&self) -> u32 {
         self.limit
     }
 
@@ -26,8 +39,9 @@ impl Bound {
     pub(crate) fn take(&self) -> Option<Place<'_>> {
         // Relaxed: the number is all that is shared, nothing is published with it.
         self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < self.limit).then_some(taken + 1)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                let taken = taken_here(before);
+                (taken < self.limit).then(|| word(taken + 1))
             })
             .is_ok()
             .then(|| Place(self))
@@ -36,7 +50,10 @@ impl Bound {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        // Relaxed: see `take`. Of one that was taken in a parent there is nothing to give back.
+        let _ = self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+            taken_here(before).checked_sub(1).map(word)
+        });
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::Location;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
+
+use profiler_core::__private::{PerProcess, close_inherited};
 
 use crate::access::{Access, Guard};
 use crate::environment::{Environment, address_error, address_not_guarded};
@@ -11,8 +13,8 @@ use crate::error::{ServeError, start_profiler};
 use crate::path::ROOT;
 use crate::server::Server;
 
-/// The endpoint that runs, if one does.
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+/// The endpoint that runs, if one does; a parent's does not in the child of a fork.
+static RUNNING: PerProcess<Option<Running>> = PerProcess::new(|| None);
 
 #[derive(Debug, Clone, Copy)]
 struct Running {
@@ -71,17 +73,18 @@ impl Endpoint {
 
     /// Hangs up on every client and gives the port back; [`serve`] may be called again. What the
     /// profiler records stays, and recording goes on.
+    ///
+    /// In the child of a fork the endpoint of its parent is closed already: there this does nothing, and the parent's
+    /// goes on.
     pub fn shutdown(self) {
-        if let Some(server) = self.server {
-            server.stop();
+        if self.server.is_some_and(Server::stop) {
             *running() = None;
         }
     }
 }
 
 fn running() -> MutexGuard<'static, Option<Running>> {
-    // It holds one value, which is set in one step.
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    RUNNING.lock()
 }
 
 #[track_caller]
@@ -121,6 +124,8 @@ fn open(
             }
         }
     };
+    // Of a parent's endpoint, where the fork has called no handler: or the address would be in use.
+    close_inherited();
     let (listener, address) = bind(&addresses)?;
     let guard = Guard { token, loopback: is_loopback(address) };
     start_profiler()?;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::Location;
 
+use profiler_core::__private::see_to_tending;
 use profiler_core::{ConfigError, StartError};
 
 use crate::token::Token;
@@ -100,6 +101,8 @@ impl std::error::Error for ServeError {
 pub(crate) fn start_profiler() -> Result<(), ServeError> {
     // What the environment says about a start is of no interest after it.
     if profiler_core::stats().started {
+        // In the child of a fork its thread is not there.
+        see_to_tending();
         return Ok(());
     }
     let config = profiler_core::Config::from_env().map_err(ServeError::Config)?;

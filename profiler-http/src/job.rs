@@ -4,7 +4,7 @@
 //! happen on a thread of the caller's runtime. The future and the thread share one place for the
 //! response; dropping the future tells the thread that nobody waits any more.
 
-use profiler_core::thread;
+use profiler_core::__private::spawn;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -50,17 +50,15 @@ impl Job {
             || error(StatusCode::SERVICE_UNAVAILABLE, "too many requests, try again in a moment");
         let place = THREADS.take().ok_or_else(busy)?;
         let exchange = Arc::new(Exchange::default());
-        let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_SIZE);
-        thread
-            .spawn({
-                let exchange = Arc::clone(&exchange);
-                move || {
-                    let response = respond(&request, &COLLECTIONS, &*exchange);
-                    drop(place);
-                    exchange.complete(response);
-                }
-            })
-            .map_err(|_| busy())?;
+        let run = {
+            let exchange = Arc::clone(&exchange);
+            move || {
+                let response = respond(&request, &COLLECTIONS, &*exchange);
+                drop(place);
+                exchange.complete(response);
+            }
+        };
+        spawn(THREAD_NAME, STACK_SIZE, run).map_err(|_| busy())?;
         Ok(Self(exchange))
     }
 }

@@ -49,7 +49,7 @@ impl Process {
     }
 
     fn join(&self, number: u32) -> &'static Counters {
-        let counters = counters(Owner::new(number));
+        let counters = counters(Owner::new(number, 0));
         let counters = self.threads.push(NonNull::from(Box::leak(Box::new(counters))));
         counters.begin(&self.sampling, number.into());
         counters

@@ -20,6 +20,13 @@ use std::process::ExitCode;
 
 use order::Order;
 
+/// The models know one process.
+mod sys {
+    pub(crate) const fn process_number() -> u32 {
+        0
+    }
+}
+
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let (mut passed, mut failed) = (0, 0);

@@ -156,7 +156,7 @@ impl Block for Plain {
 
 fn block(owner: u32) -> std::ptr::NonNull<Plain> {
     let next = AtomicPtr::new(std::ptr::null_mut());
-    std::ptr::NonNull::from(Box::leak(Box::new(Plain { owner: Owner::new(owner), next })))
+    std::ptr::NonNull::from(Box::leak(Box::new(Plain { owner: Owner::new(owner, 0), next })))
 }
 
 fn registry() -> Registry<Plain> {
@@ -171,7 +171,7 @@ fn one_owner(order: Order) {
         let registry = Arc::clone(&registry);
         Box::new(move || {
             // Thread 1 is gone.
-            let claimed = registry.claim(number, |thread| thread != 1);
+            let claimed = registry.claim(number, |thread, _| thread == 1);
             let mine = claimed.unwrap_or_else(|| registry.push(block(number)));
             assert_eq!(mine.owner.thread(), number);
         })
@@ -190,8 +190,9 @@ fn number_again(order: Order) {
         let (registry, again) = (Arc::clone(&registry), Arc::clone(&again));
         Box::new(move || {
             again.fetch_or(number == 1, Ordering::SeqCst);
-            let is_alive = |thread| thread != 1 || again.load(Ordering::SeqCst);
-            let claimed = registry.claim(number, is_alive);
+            let is_free =
+                |thread, _| thread == number || (thread == 1 && !again.load(Ordering::SeqCst));
+            let claimed = registry.claim(number, is_free);
             std::ptr::from_ref(claimed.unwrap_or_else(|| registry.push(block(number)))).addr()
         })
     }));

@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod own_process;
 pub mod parked;
 pub mod pprof;
+pub mod program;
 pub mod server;
 pub mod shadow;
 pub mod sources;

@@ -302,8 +302,8 @@ impl Counters {
     }
 
     /// Gives the counters of the forking thread to its copy in the child. Owner only.
-    pub(crate) fn rename(&self, thread: u32) {
-        self.owner.rename(thread);
+    pub(crate) fn settle(&self, thread: u32, process: u32) {
+        self.owner.settle(thread, process);
     }
 }
 

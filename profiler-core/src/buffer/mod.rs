@@ -14,6 +14,7 @@ pub(crate) mod names;
     allow(dead_code, reason = "what tracing's layer enters is all that there is")
 )]
 pub(crate) mod opened;
+pub(crate) mod origin;
 pub(crate) mod primitive;
 pub(crate) mod question;
 pub(crate) mod record;

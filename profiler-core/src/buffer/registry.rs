@@ -22,41 +22,65 @@ pub(crate) trait Block: Sync + 'static {
 }
 
 /// Whose a block is: the kernel's number of a thread, and above it how often the block has changed
-/// hands. Numbers come round again; with the count the word never does.
+/// hands. Numbers come round again; with the count the word never does. Beside it stands in which process: in the child of
+/// a fork the forking thread has another number, and until it has said so nobody knows that it lives.
 #[derive(Debug)]
-pub(crate) struct Owner(AtomicU64);
+pub(crate) struct Owner {
+    word: AtomicU64,
+    process: AtomicU64,
+}
 
 impl Owner {
-    pub(crate) fn new(thread: u32) -> Self {
-        Self(AtomicU64::new(u64::from(thread)))
+    pub(crate) fn new(thread: u32, process: u32) -> Self {
+        Self { word: AtomicU64::new(u64::from(thread)), process: AtomicU64::new(process.into()) }
     }
 
-    /// Makes the owner of a block that nobody owns, of a zero.
-    pub(crate) const fn nobody(zero: AtomicU64) -> Self {
-        Self(zero)
+    /// Makes the owner of a block that nobody owns, of two zeros.
+    pub(crate) const fn nobody([word, process]: [AtomicU64; 2]) -> Self {
+        Self { word, process }
     }
 
     /// Returns the number of the thread that owns the block or owned it last.
     pub(crate) fn thread(&self) -> u32 {
         // Relaxed: the number says all.
-        number(self.0.load(Ordering::Relaxed))
+        number(self.word.load(Ordering::Relaxed))
     }
 
     /// Takes the block of a thread that is gone, under another number; false if somebody else has
     /// taken it.
-    pub(crate) fn take_from(&self, gone: u32, number: u32) -> bool {
+    pub(crate) fn take_from(&self, gone: u32, taker: u32) -> bool {
         // Acquire: as in `claim_now`. Relaxed on failure: nothing is read then.
-        let word = self.0.load(Ordering::Acquire);
-        let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(number);
-        let exchange = || self.0.compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed);
-        (word & NUMBER) as u32 == gone && exchange().is_ok()
+        let word = self.word.load(Ordering::Acquire);
+        let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(taker);
+        let exchange =
+            || self.word.compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed);
+        number(word) == gone && exchange().is_ok()
     }
 
-    /// Notes that the owner's number is another one now. Only the owner may call this.
-    pub(crate) fn rename(&self, thread: u32) {
-        // Relaxed, both: nobody takes the block of a thread that lives.
-        let word = self.0.load(Ordering::Relaxed);
-        self.0.store(word & !NUMBER | u64::from(thread), Ordering::Relaxed);
+    /// Gives back what `take_from` took.
+    pub(crate) fn give_back(&self, gone: u32) {
+        // Relaxed: nobody else takes it.
+        let word = self.word.load(Ordering::Relaxed);
+        // Release: pairs with the Acquire of whoever takes it over.
+        self.word.store(word & !NUMBER | u64::from(gone), Ordering::Release);
+    }
+
+    /// Returns the number of its process.
+    #[inline]
+    pub(crate) fn process(&self) -> u32 {
+        // Acquire: pairs with the Release in `settle`.
+        number(self.process.load(Ordering::Acquire))
+    }
+
+    /// Notes the owner's number and that of its process, which are others in the child of a fork. Only the owner may
+    /// call this.
+    pub(crate) fn settle(&self, thread: u32, process: u32) {
+        // Relaxed, both: nobody takes the block of a thread that lives, as is known as soon as the process stands
+        // there.
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word & !NUMBER | u64::from(thread), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `process`: who sees it takes no word from before.
+        self.process.store(process.into(), Ordering::Release);
     }
 }
 
@@ -107,25 +131,28 @@ impl<B: Block> Registry<B> {
         })
     }
 
-    /// Takes over a block whose owner is gone.
+    /// Takes over a block whose owner, by the numbers of thread and process, is free to be replaced.
     ///
-    /// A block that names `owner` itself belonged to a thread that is gone and whose number has
+    /// A block that names the thread `owner` itself belonged to one that is gone and whose number has
     /// come round again: numbers of living threads are unique.
-    pub(crate) fn claim(&self, owner: u32, is_alive: impl Fn(u32) -> bool) -> Option<&'static B> {
+    pub(crate) fn claim(
+        &self,
+        owner: u32,
+        is_free: impl Fn(u32, u32) -> bool,
+    ) -> Option<&'static B> {
         // Relaxed, here and below: a figure.
         let one_less = |left: u64| left.checked_sub(1);
         if self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return None;
         }
-        self.claim_now(owner, |number| number == owner || !is_alive(number))
+        self.claim_now(owner, is_free)
     }
 
-    /// Takes over a block whose owner is free to be replaced, however short ago another search was in
-    /// vain.
+    /// Does the same, however short ago another search was in vain.
     pub(crate) fn claim_now(
         &self,
         owner: u32,
-        is_free: impl Fn(u32) -> bool,
+        is_free: impl Fn(u32, u32) -> bool,
     ) -> Option<&'static B> {
         // Acquire: pairs with the Release below; the block is initialised.
         let start = self.taken.load(Ordering::Acquire);
@@ -134,14 +161,14 @@ impl<B: Block> Registry<B> {
         let found = Self::from(start).chain(rest).find(|block| {
             seen += 1;
             // Acquire: pairs with the exchange below: whether this owner lives is asked after.
-            let word = block.owner().0.load(Ordering::Acquire);
+            let word = block.owner().word.load(Ordering::Acquire);
             let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(owner);
             // AcqRel: a thread that has ended has written all it will, and the kernel's word for
             // its end orders that before; two claimants are ordered by this exchange.
-            is_free(number(word))
+            is_free(number(word), block.owner().process())
                 && block
                     .owner()
-                    .0
+                    .word
                     .compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
         });
@@ -199,9 +226,9 @@ mod tests {
 
     /// Takes a block over or makes one, and says which.
     fn join(registry: &Registry<Plain>, owner: u32, is_alive: impl Fn(u32) -> bool) -> bool {
-        let claimed = registry.claim(owner, is_alive);
+        let claimed = registry.claim(owner, |thread, _| thread == owner || !is_alive(thread));
         if claimed.is_none() {
-            registry.push(NonNull::from(Box::leak(Box::new(Plain(Owner::new(owner), null())))));
+            registry.push(NonNull::from(Box::leak(Box::new(Plain(Owner::new(owner, 0), null())))));
         }
         claimed.is_some()
     }
@@ -228,5 +255,17 @@ mod tests {
             join(&registry, owner, |other| other <= 100);
         }
         assert!(registry.iter().count() <= 101 + 101 / 8 + 1, "{}", registry.iter().count());
+    }
+
+    #[test]
+    fn an_owner_of_another_process_stays_until_it_has_settled_here() {
+        let registry = Registry::new(null(), null(), AtomicU64::new(0));
+        join(&registry, 1, |_| true);
+        // In a child of a fork, where thread 1 is called 7 and the kernel knows no 1.
+        let in_child = |thread, process| process == 5 && thread == 1;
+        assert!(registry.claim_now(8, in_child).is_none());
+        registry.iter().for_each(|block| block.0.settle(7, 5));
+        assert!(registry.claim_now(8, in_child).is_none());
+        assert!(registry.claim_now(8, |thread, process| process == 5 && thread == 7).is_some());
     }
 }

@@ -512,7 +512,7 @@ mod tests {
     }
 
     fn tally(memory: Memory) -> Tally {
-        Tally::new([const { AtomicPtr::new(ptr::null_mut()) }; 2], 4, memory)
+        Tally::new([0; 2].map(|_| AtomicPtr::new(ptr::null_mut())), 4, memory)
     }
 
     /// Fetched from the system, in chunks.

@@ -7,7 +7,6 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
-use std::collections::HashSet;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -20,7 +19,7 @@ use super::tally::{Memory, Tally};
 use super::tree::{Node, Tree};
 use super::writer::{MAPPED, Side, Writer};
 use crate::labels::{Cache, Set};
-use crate::sys::{self, Registers, StackBounds};
+use crate::sys::{self, Process, Registers, StackBounds};
 
 /// Frames that may stand above the user's own and are cut off when a profile is read.
 pub(crate) const OWN_FRAMES: usize = 32;
@@ -38,8 +37,6 @@ static THREADS: Registry<Thread> = Registry::new(
 );
 /// Threads that ever joined; also the last number given.
 static JOINED: AtomicU64 = AtomicU64::new(0);
-/// Those of them whose creation was recorded.
-static CREATORS_KNOWN: AtomicU64 = AtomicU64::new(0);
 
 /// What the profiler keeps of one thread.
 #[repr(C, align(64))]
@@ -133,10 +130,12 @@ pub(crate) fn join(depth: usize) -> Option<&'static Thread> {
 
 fn join_now(depth: usize) -> Option<&'static Thread> {
     let owner = sys::thread_id();
+    let here = Process::current();
     // A number that could not be had is 0, and would be anybody's.
-    let claimed = (owner != 0).then(|| THREADS.claim(owner, is_taken));
-    let thread =
-        claimed.flatten().or_else(|| Some(THREADS.push(Thread::allocate(owner, depth)?)))?;
+    let claimed = (owner != 0).then(|| THREADS.claim(owner, is_left(here, owner)));
+    let make = || Some(THREADS.push(Thread::allocate(owner, here.number(), depth)?));
+    let thread = claimed.flatten().or_else(make)?;
+    thread.owner.settle(owner, here.number());
     thread.reset(Stack::Asked(sys::stack_bounds()));
     CURRENT.set(Some(thread));
     Some(thread)
@@ -155,16 +154,24 @@ pub(crate) fn join_in_signal() -> Option<&'static Thread> {
     if owner == 0 || JOINING.get() {
         return None;
     }
-    let thread = THREADS
-        .claim_now(owner, |number| number == NOBODY || number == owner || !is_taken(number))?;
+    let here = Process::current();
+    let is_left = is_left(here, owner);
+    let is_free = |thread, process| thread == NOBODY || is_left(thread, process);
+    let thread = THREADS.claim_now(owner, is_free)?;
+    thread.owner.settle(owner, here.number());
     thread.reset(Stack::Unasked);
     CURRENT.set(Some(thread));
     Some(thread)
 }
 
-/// Whether a block is not for others: its owner lives, or it is set aside.
-fn is_taken(owner: u32) -> bool {
-    owner == NOBODY || owner == ARCHIVE || sys::is_thread_alive(owner)
+/// Returns what tells whether a block is for the next thread that asks, which is `asks`: its owner is gone for certain, and it is
+/// not set aside for signals.
+fn is_left(here: Process, asks: u32) -> impl Fn(u32, u32) -> bool {
+    move |thread, process| {
+        !matches!(thread, NOBODY | ARCHIVE)
+            && here.knows(process)
+            && (thread == asks || !sys::is_thread_alive(thread))
+    }
 }
 
 /// Sees to it that so many blocks are set aside as there are threads without one, for
@@ -181,14 +188,14 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
         }
     }
     // What threads left behind first: a program of many short threads would need more and more.
-    let is_left = |owner| !is_taken(owner);
+    let here = Process::current();
     let mut is_any_left = true;
     for _ in spare..without {
-        is_any_left = is_any_left && THREADS.claim_now(NOBODY, is_left).is_some();
+        is_any_left = is_any_left && THREADS.claim_now(NOBODY, is_left(here, NOBODY)).is_some();
         if is_any_left {
             continue;
         }
-        let Some(thread) = Thread::allocate(NOBODY, depth) else { return };
+        let Some(thread) = Thread::allocate(NOBODY, here.number(), depth) else { return };
         THREADS.push(thread);
     }
 }
@@ -214,7 +221,7 @@ pub(crate) fn living() -> Living {
         Err(reason) => {
             let owners = all().map(Thread::owner_id);
             let is_alive =
-                |&owner: &u32| !matches!(owner, 0 | NOBODY) && sys::is_thread_alive(owner);
+                |&owner: &u32| !matches!(owner, 0 | NOBODY | ARCHIVE) && sys::is_thread_alive(owner);
             let mut numbers: Vec<_> = owners.filter(is_alive).collect();
             numbers.sort_unstable();
             numbers.dedup();
@@ -223,46 +230,20 @@ pub(crate) fn living() -> Living {
     }
 }
 
-/// Returns how many threads there are or were of which it is not known who created them, as far as they
-/// were seen: those that joined, and the most that were there at a time and had not. Never falls.
-pub(crate) fn from_unknown() -> u64 {
-    static MOST: AtomicU64 = AtomicU64::new(0);
-    let known: HashSet<u32> = all().map(Thread::owner_id).collect();
-    let strangers = living().numbers.iter().filter(|thread| !known.contains(thread)).count() as u64;
-    // Relaxed: figures. Creators are known before there is a thread, so this is not too large.
-    let joined = JOINED.load(Ordering::Relaxed);
-    let known = CREATORS_KNOWN.load(Ordering::Relaxed);
-    let unknown = (joined + strangers).saturating_sub(known);
+/// Returns how many threads ever joined.
+pub(super) fn joined() -> u64 {
     // Relaxed: a figure.
-    MOST.fetch_max(unknown, Ordering::Relaxed).max(unknown)
-}
-
-/// Returns how many threads were created by whom it is known.
-pub(crate) fn from_known() -> u64 {
-    // Relaxed: a figure.
-    CREATORS_KNOWN.load(Ordering::Relaxed)
-}
-
-/// Notes that a thread is about to be created whose creator is known.
-pub(crate) fn creator_is_known() {
-    // Relaxed: a figure.
-    CREATORS_KNOWN.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Takes that back, as there is no thread after all.
-pub(crate) fn nobody_was_created() {
-    // Relaxed: a figure.
-    CREATORS_KNOWN.fetch_sub(1, Ordering::Relaxed);
+    JOINED.load(Ordering::Relaxed)
 }
 
 /// Gives the block of the forking thread to its copy in the child.
 ///
 /// # Signal safety
 ///
-/// Stores only.
+/// Stores and system calls.
 pub(crate) fn forked() {
     if let Some(thread) = current() {
-        thread.owner.rename(sys::thread_id());
+        thread.settle();
     }
 }
 
@@ -273,7 +254,7 @@ fn new_tree() -> Option<Tree> {
 }
 
 impl Thread {
-    fn allocate(owner: u32, depth: usize) -> Option<NonNull<Self>> {
+    fn allocate(owner: u32, process: u32, depth: usize) -> Option<NonNull<Self>> {
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { System.alloc(Layout::new::<Self>()) };
         let thread = NonNull::new(memory.cast::<Self>())?;
@@ -288,7 +269,7 @@ impl Thread {
             stack: Cell::new(Stack::Unasked),
             found: Cell::new(None),
             opened: Opened::new(),
-            owner: Owner::new(owner),
+            owner: Owner::new(owner, process),
             number: AtomicU64::new(0),
             name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
@@ -299,6 +280,12 @@ impl Thread {
         // SAFETY: fresh memory of this layout.
         unsafe { thread.write(content) };
         Some(thread)
+    }
+
+    /// Says whose this is, in the child of a fork: until then nobody there takes it over.
+    #[cold]
+    fn settle(&self) {
+        self.owner.settle(sys::thread_id(), sys::process_number());
     }
 
     /// Forgets what the last owner was doing; what it counted stays.
@@ -375,7 +362,8 @@ impl Thread {
     /// The caller has the archive.
     pub(super) unsafe fn without_owner(&self, empty_tables: impl FnOnce()) -> Option<Tree> {
         let gone = self.owner_id();
-        if is_taken(gone) || !self.owner.take_from(gone, ARCHIVE) {
+        let is_left = is_left(Process::current(), ARCHIVE)(gone, self.owner.process());
+        if !is_left || !self.owner.take_from(gone, ARCHIVE) {
             return None;
         }
         for side in [&self.ordinary, &self.signal] {
@@ -388,7 +376,7 @@ impl Thread {
             // SAFETY: nobody owns the block, and whoever has the archive is the caller.
             unsafe { self.tree.get().replace(new) }
         });
-        self.owner.rename(gone);
+        self.owner.give_back(gone);
         tree
     }
 
@@ -460,6 +448,10 @@ impl Thread {
     #[inline]
     pub(crate) fn write(&'static self) -> Option<Writer> {
         let writer = Writer::take(self, &self.ordinary)?;
+        if self.owner.process() != sys::process_number() {
+            // In a child that was forked without a handler.
+            self.settle();
+        }
         if let Stack::Unasked = self.stack.get() {
             let stack = Stack::Asked(sys::stack_bounds());
             // A handler reads it, and must not see one bound without the other.

@@ -4,8 +4,8 @@ use std::io;
 use std::thread;
 pub use std::thread::*;
 
+use crate::buffer::origin::{creator_is_known, nobody_was_created};
 use crate::buffer::record::{Header, Source};
-use crate::buffer::thread::{creator_is_known, nobody_was_created};
 use crate::capture;
 
 /// Spawns a thread, as [`std::thread::spawn`] does, and records who did.

@@ -323,7 +323,8 @@ impl Timers {
 
     /// Gives a thread a timer, unless it has one.
     fn add(&mut self, thread: u32) {
-        if self.period == 0 || !self.is_heard || self.threads.contains_key(&thread) {
+        let is_known = self.threads.contains_key(&thread);
+        if self.period == 0 || !self.is_heard || is_known || sys::is_own_thread(thread) {
             return;
         }
         let Some(began) = sampling::thread_cpu(thread) else { return };

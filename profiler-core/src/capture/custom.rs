@@ -1,15 +1,16 @@
 //! Profiles of the application's own: how many of its things there are, and where they came from.
 
-use std::sync::OnceLock;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::record::{Header, Source};
 use crate::buffer::row::HeldRow;
 use crate::capture::{self, Prepared};
+use crate::first::First;
 use crate::kind::Kind;
 
 /// The profile that was entered first; each knows the next.
-static FIRST: OnceLock<&'static CustomProfile> = OnceLock::new();
+static FIRST: First<CustomProfile> = First::new();
 
 /// A profile of the application's own: a count of things that exist, by where they were made.
 ///
@@ -32,7 +33,7 @@ static FIRST: OnceLock<&'static CustomProfile> = OnceLock::new();
 pub struct CustomProfile {
     name: &'static str,
     listed: AtomicBool,
-    next: OnceLock<&'static Self>,
+    next: First<Self>,
 }
 
 impl CustomProfile {
@@ -45,7 +46,7 @@ impl CustomProfile {
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         assert!(!is_taken(name), "a custom profile needs a name that no other endpoint has");
-        Self { name, listed: AtomicBool::new(false), next: OnceLock::new() }
+        Self { name, listed: AtomicBool::new(false), next: First::new() }
     }
 
     /// Returns the name.
@@ -62,12 +63,13 @@ impl CustomProfile {
         if !capture::is_on() {
             return Entry { counted: None };
         }
-        // Relaxed: one thread alone lists it.
-        if !self.listed.load(Ordering::Relaxed) && !self.listed.swap(true, Ordering::Relaxed) {
-            let mut end = &FIRST;
-            while end.set(self).is_err() {
-                end = end.get().map_or(end, |profile| &profile.next);
+        // Relaxed, both: a hint; who lists it twice finds it.
+        if !self.listed.load(Ordering::Relaxed) {
+            let mut there = FIRST.offer(self);
+            while !ptr::eq(there, self) {
+                there = there.next.offer(self);
             }
+            self.listed.store(true, Ordering::Relaxed);
         }
         let header = Header { name: Some(self.name), ..Header::new(Source::Custom) };
         let prepared = Prepared::new(header);

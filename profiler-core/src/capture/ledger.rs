@@ -13,35 +13,17 @@
 //! A waiter reads the clock before it leaves, and clocks of two cores may differ by some nanoseconds.
 //! So A can turn out smaller than what was charged; charges are signed, and the next one makes up.
 //!
-//! Imports nothing but atomics: the caller reads the clock.
-
-use std::sync::atomic::AtomicU32;
+//! Waiters of a parent do not exist in the child of a fork: there each ledger starts from nothing.
+//!
+//! Imports nothing but atomics and the number of the process: the caller reads the clock.
 
 use crate::buffer::primitive::{AtomicBool, AtomicU64, AtomicU128, Ordering};
-
-/// Counts forks: waiters of the parent do not exist in the child.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-
-/// Makes every ledger start from nothing, in the child of a fork.
-///
-/// # Signal safety
-///
-/// One atomic addition.
-pub(crate) fn forked() {
-    // Relaxed: the child has one thread.
-    GENERATION.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Returns how many forks lie between the first process and this one.
-pub(crate) fn generation() -> u32 {
-    // Relaxed: set before this thread existed or by this thread.
-    GENERATION.load(Ordering::Relaxed)
-}
+use crate::sys;
 
 /// The integral of one lock.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// S in the high half; in the low one the generation, then W.
+    /// S in the high half; in the low one the process, then W.
     state: AtomicU128,
     /// A at the last charge.
     charged: AtomicU64,
@@ -52,17 +34,17 @@ pub(crate) struct Ledger {
 #[derive(Clone, Copy)]
 struct State {
     sum: u64,
-    generation: u32,
+    process: u32,
     waiters: u32,
 }
 
 impl State {
     const fn unpack(word: u128) -> Self {
-        Self { sum: (word >> 64) as u64, generation: (word >> 32) as u32, waiters: word as u32 }
+        Self { sum: (word >> 64) as u64, process: (word >> 32) as u32, waiters: word as u32 }
     }
 
     const fn pack(self) -> u128 {
-        (self.sum as u128) << 64 | (self.generation as u128) << 32 | self.waiters as u128
+        (self.sum as u128) << 64 | (self.process as u128) << 32 | self.waiters as u128
     }
 
     const fn area(self, now: u64) -> u64 {
@@ -93,12 +75,12 @@ impl Ledger {
 
     /// Adds a waiter that has waited since `start`.
     pub(crate) fn enter(&self, start: u64) {
-        let generation = generation();
+        let process = sys::process_number();
         self.update(|state| {
-            if state.generation != generation {
-                // Relaxed: only after a fork, and then this thread is alone or later than `state`.
-                self.charged.store(0, Ordering::Relaxed);
-                return Some(State { sum: start.wrapping_neg(), generation, waiters: 1 });
+            if state.process != process {
+                // A goes on from what was charged last, which nobody changes before `state` is this process's.
+                let charged = self.charged.load(Ordering::SeqCst);
+                return Some(State { sum: charged.wrapping_sub(start), process, waiters: 1 });
             }
             Some(State { sum: state.sum.wrapping_sub(start), waiters: state.waiters + 1, ..state })
         });
@@ -106,9 +88,9 @@ impl Ledger {
 
     /// Takes a waiter out at `end`.
     pub(crate) fn leave(&self, end: u64) {
-        let generation = generation();
+        let process = sys::process_number();
         self.update(|state| {
-            let entered_here = state.generation == generation && state.waiters > 0;
+            let entered_here = state.process == process && state.waiters > 0;
             entered_here.then(|| State {
                 sum: state.sum.wrapping_add(end),
                 waiters: state.waiters - 1,
@@ -137,7 +119,7 @@ impl Ledger {
             self.unsettled.store(false, Ordering::SeqCst);
             let word = self.state.load(Ordering::SeqCst);
             let state = State::unpack(word);
-            if state.generation != generation() {
+            if state.process != sys::process_number() {
                 return 0;
             }
             if state.waiters > 0 {

@@ -55,6 +55,7 @@ pub(crate) fn ask(
     let mut said = FxHashMap::default();
     let clock = |thread| sampling::thread_cpu(thread).unwrap_or(0);
     let mut open: Vec<_> = threads
+        .filter(|thread| !sys::is_own_thread(*thread))
         .map(|thread| Asked {
             patience: Patience::new(clock(thread)),
             question: QUESTIONS.ask(thread, |answer| answer.prepare(depth)),

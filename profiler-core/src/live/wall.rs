@@ -26,6 +26,7 @@ use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
 use crate::buffer::thread::{self, Living};
 use crate::merge::{self, Key, Keys, Rows, Stack};
+use crate::own_thread;
 use crate::per_process::{Numbers, PerProcess};
 use crate::sys::sampling::{self, Sent};
 use crate::sys::{self, Activity, Hearing};
@@ -52,8 +53,6 @@ struct Wall {
     captures: FxHashMap<u64, Capturing>,
     /// Whether the thread is there that ticks.
     ticking: bool,
-    /// Its number.
-    ticker: u32,
     last_tick: Option<Instant>,
     threads: FxHashMap<u32, Watched>,
     /// Where questions go on at the next tick.
@@ -122,8 +121,7 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     wall.captures.insert(number, Capturing { period, depth, looks: 0, sums: Vec::new() });
     if !wall.ticking {
         // Without the thread all time goes to where threads are at the end: poor, not wrong.
-        let thread = std::thread::Builder::new().name("profiler-wall".to_owned());
-        wall.ticking = thread.spawn(run).is_ok();
+        wall.ticking = own_thread::spawn(c"profiler-wall", STACK, run).is_ok();
     }
     // Only from now on: what was before is none of this capture's.
     wall.last_tick = Some(Instant::now());
@@ -184,7 +182,10 @@ impl Drop for Running {
     }
 }
 
-/// The thread that ticks, while captures run. It does not look at itself.
+/// The stack of the thread that ticks, as std gives it.
+const STACK: usize = 2 << 20;
+
+/// The thread that ticks, while captures run. It looks at none of ours.
 fn run() {
     WALL.lock().leave_out(sys::thread_id());
     // What the last tick took: on the clock, and of this thread's CPU time. Where others run meanwhile
@@ -207,9 +208,8 @@ fn run() {
 }
 
 impl Wall {
-    /// Looks at the ticking thread no more, and forgets what was seen of it before it had a turn.
+    /// Forgets what was seen of the ticking thread before it had a turn.
     fn leave_out(&mut self, ticker: u32) {
-        self.ticker = ticker;
         if let Some(watched) = self.threads.remove(&ticker) {
             for capturing in self.captures.values_mut() {
                 if let Some(sums) = capturing.sums.get_mut(watched.stack) {
@@ -260,10 +260,11 @@ impl Wall {
         self.missing = missing;
         self.threads.retain(|thread, watched| {
             let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);
-            lives && !watched.is_another
+            // One of ours that was seen before it had a turn.
+            lives && !watched.is_another && !sys::is_own_thread(*thread)
         });
         for &thread in &threads {
-            if thread != self.ticker
+            if !sys::is_own_thread(thread)
                 && !self.threads.contains_key(&thread)
                 && let Some(watched) = Watched::new(thread, &mut self.stacks)
             {

@@ -26,7 +26,7 @@ mod rule;
 mod table;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use self::copy::Copy;
 use self::dwarf::{Pool, lock_for_a_while};
@@ -44,14 +44,25 @@ static PARSERS: Pool = Pool::new();
 static MODULES: Mutex<Modules> = Mutex::new(Modules::new());
 static FRAME_POINTERS: AtomicBool = AtomicBool::new(false);
 static UNRESOLVED: AtomicU64 = AtomicU64::new(0);
-/// Whether this process was forked from one in which the profiler had been started.
-static IS_CHILD: AtomicBool = AtomicBool::new(false);
+/// The process in which the profiler was started.
+static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+/// The process in which a thread looks at the loader's list for the first time, and 1.
+static LOOKING_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Gets ready to walk: before, a stack has one frame. Allocates; called once at the start.
 pub(crate) fn prepare() {
     // Relaxed: the flag guards nothing but itself.
     FRAME_POINTERS.store(frame_pointer::self_test(), Ordering::Relaxed);
+    let process = sys::process_number();
+    // Relaxed, all: read by the thread itself, or in a child.
+    let looking = LOOKING_IN.swap(process + 1, Ordering::Relaxed);
+    if looking != 0 && looking != process + 1 {
+        // In the child of a fork in the midst of this: whoever had the loader's lock is not there.
+        return;
+    }
+    STARTED_IN.store(process, Ordering::Relaxed);
     refresh();
+    LOOKING_IN.store(0, Ordering::Relaxed);
 }
 
 /// Takes note of libraries that were loaded or unloaded. Allocates, and takes the loader's lock;
@@ -60,8 +71,8 @@ pub(crate) fn prepare() {
 /// Nothing in the child of a fork: another thread may have held the loader's lock just then, and nobody
 /// unlocks it there. What the child loads itself is code without tables.
 pub(crate) fn refresh() {
-    // Relaxed: set before any other thread was there.
-    if IS_CHILD.load(Ordering::Relaxed) {
+    // Relaxed: set before anything is recorded.
+    if STARTED_IN.load(Ordering::Relaxed) != sys::process_number() {
         return;
     }
     let Some(mut modules) = lock_for_a_while(&MODULES) else { return };
@@ -69,16 +80,6 @@ pub(crate) fn refresh() {
         // After the parsers were given the new tables, so that none enters an old rule again.
         RULES.clear();
     }
-}
-
-/// Notes that this is the child of a fork.
-///
-/// # Signal safety
-///
-/// A store.
-pub(crate) fn forked() {
-    // Relaxed: the child has one thread.
-    IS_CHILD.store(true, Ordering::Relaxed);
 }
 
 /// Returns whether this program keeps frame pointers, as [`prepare`] found out.

@@ -11,9 +11,6 @@ pub(crate) const fn prepare() {}
 /// Does nothing.
 pub(crate) const fn refresh() {}
 
-/// Does nothing.
-pub(crate) const fn forked() {}
-
 /// Returns 0: no walk is begun.
 pub(crate) const fn cut_walks() -> u64 {
     0

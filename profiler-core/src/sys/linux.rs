@@ -4,11 +4,10 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 
 use super::arch;
 pub(super) use super::bounds::{stack_bounds, stack_from};
-pub(super) use super::quit::{is_quitting, on_quit, quit};
+pub(super) use super::quit::{is_quitting, on_quit, quit, quit_here};
 use super::sampling;
 pub(super) use super::threads::{blocks_timers, hearing, thread_activity, threads};
 
@@ -259,27 +258,8 @@ pub(super) fn write_error(mut text: &[u8]) {
     }
 }
 
-/// Handlers of `on_fork_child`, in the order they run in.
-static FORK_HANDLERS: [OnceLock<fn()>; 4] = [const { OnceLock::new() }; 4];
-
-pub(super) fn on_fork_child(handler: fn()) -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-
-    extern "C" fn in_child() {
-        FORK_HANDLERS.iter().filter_map(OnceLock::get).for_each(|handler| handler());
-    }
-
-    let registered = REGISTERED.get_or_init(|| {
-        // SAFETY: the handler is a function of this program; libc keeps its address only.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        result == 0
-    });
-    *registered && FORK_HANDLERS.iter().any(|slot| slot.set(handler).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
     use super::*;
@@ -360,23 +340,5 @@ mod tests {
     #[test]
     fn memory_is_read_where_the_system_call_is_forbidden() {
         check_read(read_memory_by_pipe);
-    }
-
-    #[test]
-    fn handlers_run_in_the_child_of_a_fork_only() {
-        static RAN: AtomicBool = AtomicBool::new(false);
-        assert!(on_fork_child(|| RAN.store(true, Ordering::Relaxed)));
-        // SAFETY: the child does nothing but load and end.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(c_int::from(RAN.load(Ordering::Relaxed))) };
-        }
-        let mut status = 0;
-        // SAFETY: the status is a live exclusive value.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert!(libc::WIFEXITED(status));
-        assert_eq!(libc::WEXITSTATUS(status), 1);
-        assert!(!RAN.load(Ordering::Relaxed));
     }
 }

@@ -8,6 +8,9 @@
 //! Unless a function says otherwise it allocates nothing, keeps `errno`, and may be called in a
 //! signal handler.
 
+use std::ffi::CStr;
+use std::io;
+
 #[cfg(profiler_native)]
 mod arch;
 #[cfg(profiler_native)]
@@ -22,14 +25,23 @@ mod in_handler;
 mod main_stack;
 #[cfg(profiler_native)]
 mod modules;
+#[cfg_attr(profiler_native, path = "own_threads.rs")]
+#[cfg_attr(not(profiler_native), path = "no_own_threads.rs")]
+mod own_threads;
 #[cfg_attr(profiler_native, path = "linux.rs")]
 #[cfg_attr(not(profiler_native), path = "unsupported.rs")]
 mod platform;
+#[cfg_attr(profiler_native, path = "process.rs")]
+#[cfg_attr(not(profiler_native), path = "no_forks.rs")]
+mod process;
 #[cfg(profiler_native)]
 mod quit;
 #[cfg_attr(profiler_native, path = "sampling.rs")]
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
 pub(crate) mod sampling;
+#[cfg_attr(profiler_native, path = "sockets.rs")]
+#[cfg_attr(not(profiler_native), path = "no_sockets.rs")]
+mod sockets;
 #[cfg(profiler_native)]
 mod thread_locals;
 #[cfg(profiler_native)]
@@ -48,6 +60,10 @@ pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_mod
 
 #[cfg(not(profiler_native))]
 pub(crate) use platform::assert_may_allocate;
+
+pub use own_threads::OwnThread;
+pub(crate) use process::Process;
+pub use sockets::{OwnSocket, close_inherited};
 
 /// Registers where nothing is known of them.
 #[cfg(not(profiler_native))]
@@ -251,6 +267,11 @@ pub(crate) fn on_quit() -> bool {
     platform::on_quit()
 }
 
+/// Has this process, after a fork, do the same: it has a thread that looks at [`is_quitting`].
+pub(crate) fn quit_here() {
+    platform::quit_here();
+}
+
 /// Returns whether SIGQUIT has come since [`on_quit`] or [`quit`].
 pub(crate) fn is_quitting() -> bool {
     platform::is_quitting()
@@ -266,9 +287,38 @@ pub(crate) fn write_error(text: &[u8]) {
     platform::write_error(text);
 }
 
-/// Has `handler` run in the child after each fork, where only the forking thread lives on.
+/// Returns the number of this process: 0 in the first one with the profiler, and in the child of a fork one that no process
+/// has which it came from, however it was forked.
+///
+/// A load or two; where the kernel wipes no pages, a system call.
+#[inline]
+pub fn process_number() -> u32 {
+    process::number()
+}
+
+/// Has `handler` run in the child after each `fork`, where only the forking thread lives on. It does not in children that
+/// are forked without libc's `fork`, by `_Fork` or a system call: those only have another [`process_number`].
 ///
 /// Four can be registered, a fifth one is refused with false. It may do what a signal handler may.
-pub(crate) fn on_fork_child(handler: fn()) -> bool {
-    platform::on_fork_child(handler)
+pub(crate) fn on_fork_child(handler: &'static fn()) -> bool {
+    process::on_fork_child(handler)
+}
+
+/// Makes a thread that blocks all signals, but for those of faults, before it is there, and has a name of up to 15
+/// bytes.
+///
+/// # Errors
+///
+/// The system refuses to create it.
+pub(crate) fn spawn(
+    name: &'static CStr,
+    stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<OwnThread> {
+    own_threads::spawn(name, stack_size, Box::new(body))
+}
+
+/// Returns whether a thread of this process was made by [`spawn`], and so hears no question and has no samples.
+pub(crate) fn is_own_thread(thread: u32) -> bool {
+    own_threads::is_own(thread)
 }

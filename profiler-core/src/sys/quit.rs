@@ -3,14 +3,14 @@
 #![allow(unsafe_code, reason = "a signal is sent and its number written by system calls")]
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::handler::{self, Before};
 use super::platform::KeepErrno;
+use crate::first::First;
 
 /// For whom the signal was before.
-static BEFORE: OnceLock<Before> = OnceLock::new();
+static BEFORE: First<Before> = First::new();
 /// Whether it has come, and what shall be done before it takes effect is not done yet.
 static PENDING: AtomicBool = AtomicBool::new(false);
 
@@ -21,8 +21,11 @@ pub(super) fn on_quit() -> bool {
     // Relaxed: the system call below orders it before the first signal.
     PROCESS.store(std::process::id(), Ordering::Relaxed);
     let Some(before) = Before::of(libc::SIGQUIT) else { return false };
-    // Called once, at the start.
-    BEFORE.set(before).is_ok() && handler::install(libc::SIGQUIT, handle)
+    // Once, at the start; again in the child of a fork that came in the midst of it.
+    if !before.is_for(handle) {
+        BEFORE.get_or_make(|| before);
+    }
+    handler::install(libc::SIGQUIT, handle)
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -37,6 +40,12 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if let Some(before) = BEFORE.get() {
         before.hand_on(signal, info, context);
     }
+}
+
+/// Has the calling process say something first: it has a thread for that now.
+pub(super) fn quit_here() {
+    // Relaxed: see `on_quit`.
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
 }
 
 pub(super) fn is_quitting() -> bool {

@@ -4,12 +4,11 @@
 //! the same on every thread. Those of a library that is loaded later are allocated for a thread when it
 //! first uses one: a handler that did would wait for the lock of the allocator that it has interrupted.
 
-#![allow(unsafe_code, reason = "libc tells where its own lies, and starts a thread")]
+#![allow(unsafe_code, reason = "libc tells where its own lies")]
 
 use std::cell::Cell;
-use std::ffi::c_void;
-use std::mem::MaybeUninit;
-use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 thread_local! {
     /// Where it lies, all of this library's do.
@@ -25,31 +24,23 @@ fn distance() -> usize {
 
 /// Returns whether a handler may use thread-locals of this library on any thread. Starts a thread and waits
 /// for it.
-///
-/// One of C's: in the child of a fork one of std's may wait for ever, for a lock of std that a thread had which is
-/// not there.
 pub(super) fn are_at_hand() -> bool {
-    extern "C" fn measure(result: *mut c_void) -> *mut c_void {
-        // SAFETY: passed below, and used by nobody else until this thread is joined.
-        unsafe { result.cast::<usize>().write(distance()) };
-        result
-    }
-    let mut other = 0_usize;
-    let mut thread = MaybeUninit::uninit();
-    // SAFETY: the function is of the type that is asked for, and what it gets lives until it is joined.
-    let made = unsafe {
-        libc::pthread_create(thread.as_mut_ptr(), ptr::null(), measure, (&raw mut other).cast())
+    let other = Arc::new(AtomicUsize::new(0));
+    let thread = {
+        let other = Arc::clone(&other);
+        // Relaxed: joined before it is read.
+        super::spawn(c"profiler-probe", STACK, move || other.store(distance(), Ordering::Relaxed))
     };
-    if made != 0 {
-        // Where there can be no other thread, none is struck without having used them.
-        return true;
-    }
-    // SAFETY: written above.
-    let thread = unsafe { thread.assume_init() };
-    // SAFETY: joined once.
-    unsafe { libc::pthread_join(thread, ptr::null_mut()) };
-    other == distance()
+    // Where there can be no other thread, none is struck without having used them.
+    thread.is_err()
+        || thread.is_ok_and(|thread| {
+            thread.join();
+            other.load(Ordering::Relaxed) == distance()
+        })
 }
+
+/// For a subtraction.
+const STACK: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
 //! Every platform that has no file of its own: nothing native is known.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Activity, Hearing, Registers, StackBounds};
+use crate::first::First;
 
 pub(super) fn supported() -> Result<(), &'static str> {
     Err("native stacks and threads are known on Linux x86_64 and aarch64 only")
@@ -84,8 +84,8 @@ pub(super) const fn map_memory(_: usize) -> *mut u8 {
 }
 
 pub(super) fn monotonic_nanoseconds() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
+    static START: First<Instant> = First::new();
+    let elapsed = START.get_or_make(Instant::now).elapsed();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -101,6 +101,8 @@ pub(super) const fn on_quit() -> bool {
     false
 }
 
+pub(super) const fn quit_here() {}
+
 pub(super) const fn is_quitting() -> bool {
     false
 }
@@ -108,7 +110,3 @@ pub(super) const fn is_quitting() -> bool {
 pub(super) const fn quit() {}
 
 pub(super) const fn write_error(_: &[u8]) {}
-
-pub(super) const fn on_fork_child(_: fn()) -> bool {
-    false
-}

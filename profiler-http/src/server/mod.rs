@@ -4,11 +4,13 @@
 //! runtime: one thread accepts, and each connection gets a thread for its one request. Both are
 //! idle in the kernel until somebody asks. Threads are bounded, and so is the time of each client.
 
-use profiler_core::thread::{self, JoinHandle};
+use profiler_core::__private::{OwnSocket, OwnThread, close_inherited, process_number, spawn};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use self::connection::Patience;
@@ -28,14 +30,16 @@ const MAX_CONNECTIONS: usize = 32;
 /// only what is touched is ever in memory.
 pub(crate) const STACK_SIZE: usize = 2 << 20;
 /// The name of each thread; Linux keeps 15 bytes.
-pub(crate) const THREAD_NAME: &str = "profiler-http";
+pub(crate) const THREAD_NAME: &CStr = c"profiler-http";
 
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
     context: Arc<Context>,
-    accepting: JoinHandle<()>,
+    accepting: OwnThread,
+    /// The process whose threads answer: the child of a fork has a copy of this, and none of them.
+    process: u32,
 }
 
 /// What all threads of a server share.
@@ -53,8 +57,8 @@ struct Open {
     next: u64,
     /// How many are being answered.
     answering: usize,
-    /// Second handles, to hang up with.
-    streams: HashMap<u64, TcpStream>,
+    /// To hang up with.
+    streams: HashMap<u64, Arc<OwnSocket<TcpStream>>>,
 }
 
 impl Server {
@@ -66,19 +70,25 @@ impl Server {
     fn start_with(listener: TcpListener, guard: Guard, patience: Patience) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let context = Arc::new(Context { guard, patience, open: Mutex::default() });
-        let accepting = spawn({
+        let listener = OwnSocket::listener(listener);
+        let accepting = spawn(THREAD_NAME, STACK_SIZE, {
             let context = Arc::clone(&context);
             move || accept(&listener, &context)
         })?;
-        Ok(Self { address, context, accepting })
+        Ok(Self { address, context, accepting, process: process_number() })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Hangs up on every client and gives the port back.
-    pub(crate) fn stop(self) {
+    /// Hangs up on every client and gives the port back. Returns whether it was this process's: what the child of a fork
+    /// has of its parent's it gives back, and leaves the parent and its clients alone.
+    pub(crate) fn stop(self) -> bool {
+        if self.process != process_number() {
+            close_inherited();
+            return false;
+        }
         {
             let mut open = self.context.open();
             open.closing = true;
@@ -90,9 +100,9 @@ impl Server {
         // A connection is what wakes the thread that waits for one. Should it fail, the next one
         // from elsewhere will do.
         if TcpStream::connect_timeout(&reachable(self.address), Duration::from_secs(1)).is_ok() {
-            // It does nothing that could panic, and if it did it would be gone, as wanted.
-            let _ = self.accepting.join();
+            self.accepting.join();
         }
+        true
     }
 }
 
@@ -103,10 +113,6 @@ impl Context {
     }
 }
 
-fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_SIZE).spawn(run)
-}
-
 fn accept(listener: &TcpListener, context: &Arc<Context>) {
     loop {
         let accepted = listener.accept();
@@ -115,17 +121,18 @@ fn accept(listener: &TcpListener, context: &Arc<Context>) {
         }
         match accepted {
             // Whatever fails here costs this client its connection, and nothing else.
-            Ok((stream, _)) => drop(welcome(stream, context)),
+            Ok((stream, _)) => drop(welcome(OwnSocket::stream(stream), context)),
             // Out of file descriptors, most likely: it would fail again at once.
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }
 }
 
-fn welcome(stream: TcpStream, context: &Arc<Context>) -> io::Result<()> {
-    let Some(mut entry) = Entry::new(&stream, context)? else { return Ok(()) };
+fn welcome(stream: OwnSocket<TcpStream>, context: &Arc<Context>) -> io::Result<()> {
+    let stream = Arc::new(stream);
+    let Some(mut entry) = Entry::new(&stream, context) else { return Ok(()) };
     stream.set_nodelay(true)?;
-    spawn(move || {
+    spawn(THREAD_NAME, STACK_SIZE, move || {
         let answered = if entry.answering {
             connection::answer(&stream, &entry.context)
         } else {
@@ -148,18 +155,17 @@ struct Entry {
 
 impl Entry {
     /// Enters a connection, if there is room for one more.
-    fn new(stream: &TcpStream, context: &Arc<Context>) -> io::Result<Option<Self>> {
+    fn new(stream: &Arc<OwnSocket<TcpStream>>, context: &Arc<Context>) -> Option<Self> {
         let mut open = context.open();
         if open.closing || open.streams.len() >= MAX_CONNECTIONS {
-            return Ok(None);
+            return None;
         }
-        let second = stream.try_clone()?;
         let number = open.next;
         open.next += 1;
-        open.streams.insert(number, second);
+        open.streams.insert(number, Arc::clone(stream));
         let answering = open.answering < MAX_ANSWERING;
         open.answering += usize::from(answering);
-        Ok(Some(Self { context: Arc::clone(context), number, answering }))
+        Some(Self { context: Arc::clone(context), number, answering })
     }
 
     /// The connection remains, but only to take its leave.

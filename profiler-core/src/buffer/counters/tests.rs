@@ -25,7 +25,7 @@ impl Allocating {
         let zero = || AtomicU64::new(0);
         let zeros = std::array::from_fn(|_| zero());
         let next = AtomicPtr::new(ptr::null_mut());
-        let counters = Counters::new(zeros, zero(), Owner::new(1), next);
+        let counters = Counters::new(zeros, zero(), Owner::new(1, 0), next);
         let this = Self {
             counters,
             sampling: Sampling::new(zero(), zero()),

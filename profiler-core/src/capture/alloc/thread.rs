@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
-use crate::sys;
+use crate::sys::{self, Process};
 
 /// The bits of a free that have it looked up, once anything is sampled; see `bits` in the parent.
 pub(super) const WATCHED: u64 = !0xFFFF;
@@ -19,7 +19,7 @@ pub(super) const WATCHED: u64 = !0xFFFF;
 static NOBODY: Counters = Counters::new(
     [const { AtomicU64::new(0) }; 5],
     AtomicU64::new(u64::MAX),
-    Owner::nobody(AtomicU64::new(0)),
+    Owner::nobody([const { AtomicU64::new(0) }; 2]),
     AtomicPtr::new(ptr::null_mut()),
 );
 
@@ -67,23 +67,37 @@ pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
 fn join() -> Option<&'static Counters> {
     let owner = sys::thread_id();
     // A number that could not be had is 0, and would be anybody's.
-    let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive)).flatten();
+    let here = Process::current();
+    let is_left =
+        |thread, process| here.knows(process) && (thread == owner || !sys::is_thread_alive(thread));
+    let claimed = (owner != 0).then(|| THREADS.claim(owner, is_left)).flatten();
     let counters = match claimed {
         Some(counters) => counters,
-        None => THREADS.push(make(owner)?),
+        None => THREADS.push(make(owner, here.number())?),
     };
+    counters.settle(owner, here.number());
     // Relaxed: unique by the addition.
     let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
     counters.begin(&SAMPLING, seed(owner));
     CURRENT.set(counters);
     if number == 1 {
-        sys::on_fork_child(|| {
-            let thread = sys::thread_id();
-            current().rename(thread);
-            current().seed(seed(thread));
-        });
+        static FORKED: fn() = forked;
+        sys::on_fork_child(&FORKED);
     }
     Some(counters)
+}
+
+/// Gives the counters of the forking thread to its copy in the child, which draws numbers of its own.
+///
+/// # Signal safety
+///
+/// Stores and system calls.
+fn forked() {
+    if !ptr::eq(current(), &NOBODY) {
+        let thread = sys::thread_id();
+        current().settle(thread, sys::process_number());
+        current().seed(seed(thread));
+    }
 }
 
 /// Returns a seed that no other thread has, nor one of another process: if they drew alike, what they
@@ -93,14 +107,14 @@ fn seed(thread: u32) -> u64 {
     sys::monotonic_nanoseconds() ^ place << 16 ^ u64::from(thread).rotate_right(22)
 }
 
-fn make(owner: u32) -> Option<NonNull<Counters>> {
+fn make(owner: u32, process: u32) -> Option<NonNull<Counters>> {
     // SAFETY: the layout is not of size zero.
     let memory = unsafe { System.alloc(Layout::new::<Counters>()) };
     let counters = NonNull::new(memory.cast::<Counters>())?;
     let content = Counters::new(
         [const { AtomicU64::new(0) }; 5],
         AtomicU64::new(0),
-        Owner::new(owner),
+        Owner::new(owner, process),
         AtomicPtr::new(ptr::null_mut()),
     );
     // SAFETY: fresh memory of this layout.

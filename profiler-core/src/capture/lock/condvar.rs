@@ -23,13 +23,13 @@
 //! instead would need a place that goes with the guard, and guards move.
 //!
 //! The list's own lock is std's; it is held for some stores, and by a notifier for the time of the
-//! inner notification.
+//! inner notification. The child of a fork has one of its own, and an empty list.
 
 #![allow(unsafe_code, reason = "a list whose nodes stand on the stacks of those who wait")]
 
 use std::panic::Location;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::monitor::Monitor;
@@ -37,15 +37,16 @@ use super::waiters::{List, Waiter};
 use crate::buffer::record::Waiting;
 use crate::buffer::thread::Thread;
 use crate::buffer::wait::Wait;
-use crate::capture::{self, Prepared, ledger, rates};
+use crate::capture::{self, Prepared, rates};
 use crate::clock;
+use crate::per_process::Renewed;
 
 /// The profiler's part of a condition variable.
 #[derive(Debug)]
 pub(crate) struct Queue {
     /// How many stand in the list.
     length: AtomicUsize,
-    list: Mutex<List>,
+    list: Renewed<List>,
 }
 
 impl Default for Queue {
@@ -56,7 +57,7 @@ impl Default for Queue {
 
 impl Queue {
     pub(crate) const fn new() -> Self {
-        Self { length: AtomicUsize::new(0), list: Mutex::new(List::new()) }
+        Self { length: AtomicUsize::new(0), list: Renewed::new(List::new()) }
     }
 
     /// Waits by `wait`, which releases the lock of `monitor` and acquires it again; the caller holds
@@ -112,12 +113,11 @@ impl Queue {
 
     fn list(&self) -> MutexGuard<'_, List> {
         // Nothing panics under this lock but, perhaps, an inner notification.
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if list.renew(ledger::generation()) {
+        self.list.lock(|of_parent| {
             // Relaxed: see `is_empty`.
             self.length.store(0, Ordering::Relaxed);
-        }
-        list
+            of_parent.without_waiters()
+        })
     }
 }
 

@@ -80,8 +80,6 @@ pub(crate) struct List {
     last: *const Waiter,
     /// Whether the condition variable has ever told how many it woke: then 0 means none.
     tells: bool,
-    /// The process that those who wait belong to, by the number of forks that led to it.
-    generation: u32,
 }
 
 // SAFETY: the pointers are to waiters, whose cells are for whoever holds the list's lock.
@@ -89,17 +87,13 @@ unsafe impl Send for List {}
 
 impl List {
     pub(crate) const fn new() -> Self {
-        Self { first: ptr::null(), last: ptr::null(), tells: false, generation: 0 }
+        Self { first: ptr::null(), last: ptr::null(), tells: false }
     }
 
-    /// Forgets those who waited in the parent of a forked process: they do not exist here, and
-    /// their stacks are for other threads to use. Returns whether it did so.
-    pub(crate) fn renew(&mut self, generation: u32) -> bool {
-        let stale = self.generation != generation;
-        if stale {
-            *self = Self { tells: self.tells, generation, ..Self::new() };
-        }
-        stale
+    /// Returns the list of a forked process's child: those who waited in the parent do not exist there, and their
+    /// stacks are for other threads to use.
+    pub(crate) const fn without_waiters(&self) -> Self {
+        Self { tells: self.tells, ..Self::new() }
     }
 
     /// Adds a waiter.
@@ -316,10 +310,9 @@ mod tests {
     #[test]
     fn those_of_another_process_are_forgotten() {
         with_three(true, |list, ledger, _| {
-            assert!(!list.renew(0));
-            assert!(list.renew(1));
+            *list = list.without_waiters();
             assert_eq!((list.mark(usize::MAX, 10), ledger.waiters()), (0, 0));
-            assert!(list.tells && !list.renew(1));
+            assert!(list.tells);
         });
     }
 
