@@ -214,7 +214,7 @@ fn a_difference_over_seconds_has_what_came_and_what_went() {
         let difference = while_growing(|| fetch(format_args!("{kind}?seconds=1")));
         assert!(difference.tables.duration_nanos > 0, "{difference:?}");
         let grown = difference.flat("heap_tool::grow");
-        assert!(grown[0] > 0 && grown[0] % 10 == 0, "{kind}: {grown:?}");
+        assert!(grown[0] > 0, "{kind}: {grown:?}");
         assert_eq!(grown, [grown[0], grown[0] * 104, grown[0], grown[0] * 104], "{kind}");
         let back = difference.flat("heap_tool::lend");
         assert!(back[2] < 0, "{kind}: {back:?}");
