@@ -6,12 +6,14 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, stdin};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use profiler_core::Config;
+use profiler_core::{Config, Kind};
 use profiler_tests::keep;
 use profiler_tests::own_process::in_own_process;
 use profiler_tests::parked::start_parked;
@@ -155,5 +157,35 @@ fn the_child_of_a_fork_ends_at_the_first_signal() {
         // SAFETY: waits for the child.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(libc::WTERMSIG(status), libc::SIGQUIT);
+    });
+}
+
+/// As a daemon does that serves.
+#[test]
+fn the_child_of_a_fork_that_reads_profiles_writes_its_threads() {
+    in_own_process("the_child_of_a_fork_that_reads_profiles_writes_its_threads", || {
+        profiler_core::start(Config::default().dump_on_sigquit(true)).expect("the first start");
+        let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+        // SAFETY: the child calls what the profiler allows after a fork, and ends by the signal.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: the signal has no handler, and so ends the child in a minute and a half.
+            unsafe { libc::alarm(90) };
+            // SAFETY: open descriptors.
+            unsafe { libc::dup2(theirs.as_raw_fd(), libc::STDERR_FILENO) };
+            profiler_core::snapshot(Kind::Goroutine).expect("Linux has it");
+            // SAFETY: sends a signal that has a handler.
+            unsafe { libc::raise(libc::SIGQUIT) };
+            parks();
+        }
+        drop(theirs);
+        let mut text = String::new();
+        ours.read_to_string(&mut text).expect("text");
+        let mut status = 0;
+        // SAFETY: waits for the child.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(libc::WTERMSIG(status), libc::SIGQUIT, "{text}");
+        assert!(text.starts_with(&format!("SIGQUIT: quit\nprocess {child}\n")), "{text}");
+        assert!(text.contains(&format!("\ngoroutine {child} [")), "{text}");
     });
 }

@@ -75,6 +75,23 @@
 //! A handler of SIGPROF that was there before the first of these is called for signals that are not ours; one that
 //! is installed later takes them away.
 //!
+//! The profiler's own threads have names that begin with `profiler`, and block all signals from before they are there: a program
+//! that blocks a signal in its threads and waits for it (`sigwait`, `signalfd`) gets it. Not blocked are those that only a fault of the
+//! thread itself raises, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP and SIGSYS: handlers that report a crash, or that a
+//! sandbox has, are called on these threads too. Since they block SIGPROF, what they use of CPU time is `[unsampled]`,
+//! [`Kind::Wall`] leaves them out, and [`ThreadView::All`] shows what the kernel says of them.
+//!
+//! # Forks
+//!
+//! Annotations, locks and the allocator may be used in the child of a fork as in its parent, and what is recorded there is the child's.
+//! It waits for no lock that a thread of the parent may have held: it has its own. So it is after `fork`, after `_Fork`, and
+//! after a `clone` or `fork` by the system call, as far as what the child uses of libc allows it: after the latter ones it must not allocate
+//! while threads of the parent do. Captures that ran are the parent's. Libraries that the child loads have no tables for
+//! stacks. A handler of forks that was registered before the profiler's, at the first allocation by [`ProfiledAllocator`] or at
+//! [`start`], sees the child as one without handlers does.
+//!
+//! Between `vfork` and `execve` memory is the parent's: nothing of this crate may be used there, nor of any other.
+//!
 //! # Features
 //!
 //! - `tracing` (default): `layer` puts tracing spans on the span stack.

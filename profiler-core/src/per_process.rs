@@ -53,10 +53,13 @@ impl<T: Send> PerProcess<T> {
 
 /// A lock that stands anywhere and is free again in the child of a fork, whoever held it in the parent; one for what lives for
 /// ever is [`PerProcess`].
+///
+/// What stands beside the lock needs none; together they have no gap.
 #[derive(Debug)]
-pub(crate) struct Renewed<T> {
+pub(crate) struct Renewed<T, B> {
     /// The number of the process that has made it; with [`RENEWING`] of one that is about to.
     process: AtomicU32,
+    pub(crate) beside: B,
     lock: UnsafeCell<Mutex<T>>,
 }
 
@@ -64,14 +67,14 @@ pub(crate) struct Renewed<T> {
 const RENEWING: u32 = 1 << 31;
 
 // SAFETY: the lock is replaced by one thread of a process, before any other of that process looks at it.
-unsafe impl<T: Send> Sync for Renewed<T> {}
+unsafe impl<T: Send, B: Sync> Sync for Renewed<T, B> {}
 /// As `Mutex` is, which holds the value.
-impl<T> RefUnwindSafe for Renewed<T> {}
+impl<T, B: RefUnwindSafe> RefUnwindSafe for Renewed<T, B> {}
 
-impl<T> Renewed<T> {
+impl<T, B> Renewed<T, B> {
     /// Makes a free lock of a value that no process has changed yet.
-    pub(crate) const fn new(value: T) -> Self {
-        Self { process: AtomicU32::new(0), lock: UnsafeCell::new(Mutex::new(value)) }
+    pub(crate) const fn new(value: T, beside: B) -> Self {
+        Self { process: AtomicU32::new(0), beside, lock: UnsafeCell::new(Mutex::new(value)) }
     }
 
     /// Locks the value. The first to do so in another process than before gets it from `renew`, which is given the one of before as

@@ -118,13 +118,14 @@ pub fn see_to_tending() {
     if is_started() && !std::mem::replace(&mut *TENDED.lock(), true) {
         // Without this thread times are read from the system's clock and libraries loaded later are
         // found when a profile is read: dearer, not wrong.
-        let _ = own_thread::spawn(c"profiler", stack::REFRESH_STACK, tend);
+        if own_thread::spawn(c"profiler", stack::REFRESH_STACK, tend).is_ok() {
+            sys::quit_here();
+        }
     }
 }
 
 /// The profiler's own thread: about a hundred short wake-ups a second, a part in 2,000 of a core.
 fn tend() {
-    sys::quit_here();
     clock::calibrate();
     let mut random = 1_u64;
     for ticks in 0_u32.. {

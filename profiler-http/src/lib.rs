@@ -40,6 +40,16 @@
 //! It is no web server: each connection carries one request, and there is no TLS. Where profiles
 //! leave the machine, put it behind something that encrypts.
 //!
+//! # Daemons
+//!
+//! A fork copies one thread, so an endpoint stays with the process that opened it. In the child its sockets are closed, so that clients
+//! are refused, and not kept waiting, when the parent has ended. A service that becomes a daemon calls [`serve`] in the child,
+//! when it is one; if it has called it before, it may call it again. The address is in use for as long as the parent
+//! serves there. [`Endpoint::shutdown`] of the parent's endpoint does nothing in a child.
+//!
+//! The sockets are closed by a handler of `fork`. After `_Fork`, or a fork by the system call, there is none: then they are closed by the
+//! child's first [`serve`] or [`Endpoint::shutdown`], and until then its parent's clients may be kept waiting once that has ended.
+//!
 //! # Endpoints
 //!
 //! All stand under `/debug/pprof/` and take GET and HEAD; `symbol` takes POST too.

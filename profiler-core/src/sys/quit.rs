@@ -14,7 +14,7 @@ static BEFORE: First<Before> = First::new();
 /// Whether it has come, and what shall be done before it takes effect is not done yet.
 static PENDING: AtomicBool = AtomicBool::new(false);
 
-/// The process that says something first: a child of a fork has no thread that would.
+/// The process that says something first: a child of a fork has no thread that would, until one is made there.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 pub(super) fn on_quit() -> bool {
@@ -44,8 +44,12 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 
 /// Has the calling process say something first: it has a thread for that now.
 pub(super) fn quit_here() {
-    // Relaxed: see `on_quit`.
-    PROCESS.store(std::process::id(), Ordering::Relaxed);
+    let here = std::process::id();
+    // Relaxed, both: see `on_quit`.
+    if PROCESS.swap(here, Ordering::Relaxed) != here {
+        // What came to the parent is no affair of this one's.
+        PENDING.store(false, Ordering::Relaxed);
+    }
 }
 
 pub(super) fn is_quitting() -> bool {

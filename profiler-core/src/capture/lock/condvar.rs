@@ -29,7 +29,7 @@
 
 use std::panic::Location;
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::monitor::Monitor;
@@ -44,9 +44,8 @@ use crate::per_process::Renewed;
 /// The profiler's part of a condition variable.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    /// How many stand in the list.
-    length: AtomicUsize,
-    list: Renewed<List>,
+    /// Beside it how many stand in it.
+    list: Renewed<List, AtomicU32>,
 }
 
 impl Default for Queue {
@@ -57,7 +56,7 @@ impl Default for Queue {
 
 impl Queue {
     pub(crate) const fn new() -> Self {
-        Self { length: AtomicUsize::new(0), list: Renewed::new(List::new()) }
+        Self { list: Renewed::new(List::new(), AtomicU32::new(0)) }
     }
 
     /// Waits by `wait`, which releases the lock of `monitor` and acquires it again; the caller holds
@@ -98,7 +97,7 @@ impl Queue {
         // Relaxed: a waiter that had the lock before this notifier is seen, since the lock orders
         // the two; one that comes at the same time as a notifier without the lock may be missed,
         // as it may miss the notification.
-        self.length.load(Ordering::Relaxed) == 0
+        self.list.beside.load(Ordering::Relaxed) == 0
     }
 
     #[cold]
@@ -115,7 +114,7 @@ impl Queue {
         // Nothing panics under this lock but, perhaps, an inner notification.
         self.list.lock(|of_parent| {
             // Relaxed: see `is_empty`.
-            self.length.store(0, Ordering::Relaxed);
+            self.list.beside.store(0, Ordering::Relaxed);
             of_parent.without_waiters()
         })
     }
@@ -169,7 +168,7 @@ impl<'a> Pause<'a> {
         // `drop` call.
         unsafe { queue.list().push(waiter) };
         // Relaxed: see `is_empty`.
-        queue.length.fetch_add(1, Ordering::Relaxed);
+        queue.list.beside.fetch_add(1, Ordering::Relaxed);
         let records = Some([wait, relock, handoff]);
         Self { queue, waiter, thread, monitor, start, deadline, records, outer }
     }
@@ -198,7 +197,7 @@ impl<'a> Pause<'a> {
         unsafe { list.remove(self.waiter, timed_out, clock::now) };
         drop(list);
         // Relaxed: see `is_empty`.
-        self.queue.length.fetch_sub(1, Ordering::Relaxed);
+        self.queue.list.beside.fetch_sub(1, Ordering::Relaxed);
         let end = clock::now().max(self.start);
         (end, self.waiter.settle(self.monitor.ledger(), self.deadline.filter(|_| timed_out), end))
     }
