@@ -27,6 +27,7 @@ use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::question::Question;
 use crate::buffer::thread::{self, Living};
 use crate::capture;
+use crate::capture::thread_names::ThreadNames;
 use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
 use crate::sys::sampling::{self, Sent, Timer};
@@ -35,8 +36,6 @@ use crate::sys::sampling::{self, Sent, Timer};
 pub(crate) const FASTEST: u32 = 10_000;
 /// A part in so many of a core's time goes into looking for threads at the most.
 const SHARE: u32 = 100;
-/// Distinct names of threads that are kept; others are `[other]`.
-const MAX_NAMES: usize = 1024;
 
 /// So many nanoseconds of a thread's end may be missing in the mean: the kernel's timers expire at its
 /// tick only, and a thread that ends has used CPU time since. Two ticks of the slowest kernel: where
@@ -79,8 +78,7 @@ struct Timers {
     refused: u64,
     /// When to look for new threads again.
     next_look: Option<Instant>,
-    /// Names of threads, each kept for ever: records carry them.
-    names: HashMap<Box<str>, &'static &'static str>,
+    names: ThreadNames,
     random: u64,
 }
 
@@ -363,21 +361,6 @@ impl Timers {
         }
     }
 
-    /// Returns the name of a thread, for ever.
-    fn name(&mut self, thread: u32) -> Option<&'static &'static str> {
-        let name = sys::thread_name(thread)?;
-        if let Some(known) = self.names.get(&*name) {
-            return Some(known);
-        }
-        if self.names.len() >= MAX_NAMES {
-            return Some(&"[other]");
-        }
-        let text: &'static str = Box::leak(name.clone().into());
-        let kept = Box::leak(Box::new(text));
-        self.names.insert(name.into(), kept);
-        Some(kept)
-    }
-
     /// Tells threads their names, for their records.
     fn tell_names(&mut self) {
         let unnamed: Vec<u32> = self
@@ -386,7 +369,7 @@ impl Timers {
             .filter_map(|(thread, sampled)| sampled.may_have_another_name().then_some(*thread))
             .collect();
         for thread in unnamed {
-            let name = self.name(thread);
+            let name = self.names.of(thread);
             if let Some(sampled) = self.threads.get_mut(&thread) {
                 sampled.name = name;
                 sampled.named = sampled.seen;

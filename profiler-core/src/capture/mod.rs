@@ -18,6 +18,7 @@ pub(crate) mod lock;
 pub(crate) mod rates;
 pub(crate) mod scope;
 pub(crate) mod signal;
+mod thread_names;
 pub(crate) mod wait;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
