@@ -13,6 +13,7 @@ use crate::live::wall::{self, Seen};
 use crate::merge::{self, At, Key, Rows, Stack};
 use crate::profile::Profile;
 use crate::profiler;
+use crate::sys::sampling;
 use crate::view::View;
 
 /// A capture of CPU time or of wall-clock time that runs until it is finished. Dropped, it ends and is
@@ -86,6 +87,9 @@ impl Capture {
             return Err(unavailable("the profiler is not started"));
         }
         signal::hear().map_err(unavailable)?;
+        if !sampling::has_clocks() {
+            return Err(unavailable("the system refuses the clocks of threads"));
+        }
         profiler::see_to_tending();
         let rate = rate.clamp(1, Self::MAX_RATE);
         let began = (SystemTime::now(), Instant::now());
@@ -142,8 +146,9 @@ fn cpu_time(
         .filter(|(key, _)| key.stack == Stack::Marker("[lost]"))
         .map(|(_, sums)| sums.values[0])
         .sum();
-    // Nobody knows since when: all that is missing is.
-    let sampled = if truth.lost_handler == 0 { truth.sampled } else { 0 };
+    // Nobody knows since when the handler was gone, or who blocks the signal: all that is missing is.
+    let is_sure = truth.lost_handler == 0 && truth.missing.is_none();
+    let sampled = if is_sure { truth.sampled } else { 0 };
     let unsampled = unsampled(truth.process, sampled, captured.cast_unsigned());
     merge::add(&mut rows, Key::of_marker("[unsampled]"), [0, unsampled, 0, 0], None);
     for sums in rows.values_mut() {

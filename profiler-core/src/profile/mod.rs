@@ -114,9 +114,9 @@ impl Profile {
         self
     }
 
-    /// Adds what there is to say about it.
+    /// Adds what there is to say about it, before what was said already.
     pub(crate) fn remarked(mut self, comments: Vec<String>) -> Self {
-        self.comments.extend(comments);
+        self.comments.splice(..0, comments);
         self
     }
 

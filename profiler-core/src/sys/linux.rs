@@ -312,8 +312,9 @@ mod tests {
         assert!(copy_of_many == many);
         // Up to a page that cannot be read.
         let pages = map_memory(2 * PAGE);
+        let second = pages.wrapping_add(PAGE).cast();
         // SAFETY: mapped above, and nothing refers to it.
-        assert_eq!(unsafe { libc::mprotect(pages.add(PAGE).cast(), PAGE, libc::PROT_NONE) }, 0);
+        assert_eq!(unsafe { libc::mprotect(second, PAGE, libc::PROT_NONE) }, 0);
         assert_eq!(read(pages.addr() + 7, &mut copy_of_many), PAGE - 7);
         for unmapped in [0, 8, usize::MAX - 64] {
             assert_eq!(read(unmapped, &mut copy), 0, "{unmapped:#x}");

@@ -60,6 +60,10 @@ pub(crate) const fn thread_cpu(_: u32) -> Option<u64> {
     None
 }
 
+pub(crate) const fn has_clocks() -> bool {
+    false
+}
+
 pub(crate) const fn own_cpu() -> u64 {
     0
 }

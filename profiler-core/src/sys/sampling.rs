@@ -298,6 +298,11 @@ pub(crate) fn thread_cpu(thread: u32) -> Option<u64> {
     read(clock(thread))
 }
 
+/// Returns whether the system tells the CPU time of threads.
+pub(crate) fn has_clocks() -> bool {
+    thread_cpu(super::thread_id()).is_some()
+}
+
 /// Returns whether the kernel says that there is no such clock, and so no such thread. Keeps no `errno`.
 pub(super) fn is_clock_gone(thread: u32) -> bool {
     thread_cpu(thread).is_none() && matches!(errno(), libc::EINVAL | libc::ESRCH)

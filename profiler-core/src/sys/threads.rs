@@ -3,8 +3,10 @@
 use super::{Activity, Hearing};
 
 pub(super) fn threads() -> Result<Vec<u32>, &'static str> {
-    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let entries =
+        std::fs::read_dir("/proc/self/task").and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|_| "/proc/self/task cannot be read")?;
+    let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut numbers: Vec<_> = numbers.collect();
     let own = super::thread_id();
     if !numbers.contains(&own) {
