@@ -2,11 +2,22 @@
 
 use std::hint::black_box;
 
+use corosensei::ScopedCoroutine;
 use profiler_benches::{Case, compare, down};
 use profiler_core::{Config, Rates, wait, with_labels};
 
 fn deep(levels: u32, mut body: impl FnMut()) -> impl FnMut(u64) {
     move |n| down(levels, 0, &mut || (0..n).for_each(|_| body()))
+}
+
+/// The same on a stack that is not the thread's.
+fn deep_on_another_stack(levels: u32, mut body: impl FnMut()) -> impl FnMut(u64) {
+    move |n| {
+        let mut body = || down(levels, 0, &mut || (0..n).for_each(|_| body()));
+        ScopedCoroutine::<(), (), (), _>::new(|_, ()| body()).scope(|mut coroutine| {
+            coroutine.as_mut().resume(());
+        });
+    }
 }
 
 fn main() {
@@ -32,6 +43,14 @@ fn main() {
             Case::new("32 frames and main's", deep(30, || wait("thing", || ())))
                 .budget("200 ns (450 without frame pointers)"),
             Case::new("102 frames and main's", deep(100, || wait("thing", || ()))),
+            Case::new(
+                "32 frames on a coroutine's stack",
+                deep_on_another_stack(30, || wait("thing", || ())),
+            ),
+            Case::new(
+                "102 frames on a coroutine's stack",
+                deep_on_another_stack(100, || wait("thing", || ())),
+            ),
         ],
     );
     let route = || ["/checkout", "/stock", "/prices"].map(|route| [("route", route)]);

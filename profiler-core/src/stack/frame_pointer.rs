@@ -5,7 +5,7 @@ use std::iter::successors;
 use std::ops::RangeInclusive;
 
 use super::rule::Rule;
-use crate::sys;
+use crate::sys::{self, Native};
 
 /// The functions of the self-test, and how many frames are compared.
 const DEPTH: usize = 3;
@@ -39,7 +39,7 @@ fn descend(depth: usize, met: &mut [u64; DEPTH]) -> Vec<RangeInclusive<u64>> {
 fn walk(met: &mut [u64; DEPTH]) {
     let start = sys::registers();
     let Some(word) = sys::stack_bounds().and_then(|bounds| bounds.reader(start.sp)) else { return };
-    let walk = successors(Some(start), |at| Rule::BY_FRAME_POINTER.step(*at, &word));
+    let walk = successors(Some(start), |at| Rule::BY_FRAME_POINTER.step::<Native>(*at, &word));
     for (met, caller) in met.iter_mut().zip(walk.skip(2)) {
         *met = caller.pc;
     }

@@ -33,10 +33,10 @@ use self::dwarf::{Pool, lock_for_a_while};
 use self::modules::Modules;
 use self::rule::Rule;
 use self::table::Table;
-use crate::sys::{self, Registers, StackBounds};
+use crate::sys::{self, Native, Processor, Registers, StackBounds};
 
-/// Room for a thread that calls [`refresh`], in bytes: without optimisation framehop builds its
-/// tables on the stack, by 125 kB.
+/// Room for a thread that calls [`refresh`], in bytes: without optimisation gimli builds its rows on the
+/// stack, by some 30 kB.
 pub(crate) const REFRESH_STACK: usize = 256 << 10;
 
 static RULES: Table = Table::new();
@@ -165,9 +165,10 @@ fn walk_by(
         count += 1;
         // PERF: a constant rule, so that its loads need not wait for the table.
         let caller = if RULES.keeps_frame_pointer(at.pc) {
-            Rule::BY_FRAME_POINTER.step(at, &mut word)
+            Rule::BY_FRAME_POINTER.step::<Native>(at, &mut word)
         } else {
-            RULES.get(at.pc).or_else(|| find_rule(at.pc)).and_then(|rule| rule.step(at, &mut word))
+            let rule = RULES.get(at.pc).or_else(|| find_rule(at.pc));
+            rule.and_then(|rule| rule.step::<Native>(at, &mut word))
         };
         let Some(caller) = caller else { break };
         at = caller;
@@ -180,7 +181,8 @@ fn walk_by(
 #[inline(never)]
 fn find_rule(pc: u64) -> Option<Rule> {
     let found = PARSERS.with(|parser| {
-        let rule = parser.rule(pc).unwrap_or_else(guess);
+        let told = trampoline::<Native>(pc).or_else(|| parser.rule(pc));
+        let rule = told.unwrap_or_else(guess);
         // While the parser is held: `refresh` relies on it.
         RULES.insert(pc, rule);
         rule
@@ -190,6 +192,17 @@ fn find_rule(pc: u64) -> Option<Rule> {
         UNRESOLVED.fetch_add(1, Ordering::Relaxed);
     }
     found
+}
+
+/// The rule of the code that a signal's handler returns to, on processors where it is known by its instructions.
+fn trampoline<P: Processor>(pc: u64) -> Option<Rule> {
+    let trampoline = P::TRAMPOLINE?;
+    let mut code = [[0; 4]; 2];
+    let is_read = sys::read_memory(usize::try_from(pc).ok()?, code.as_flattened_mut());
+    let [sp, fp, pc] = trampoline.saved;
+    (is_read && code.map(u32::from_le_bytes) == trampoline.code)
+        .then(|| Rule::interrupted(sp, fp, pc))
+        .flatten()
 }
 
 /// The rule of code that no table covers.

@@ -11,9 +11,7 @@
 
 use std::ops::Range;
 
-use framehop::ExplicitModuleSectionInfo;
-
-use super::dwarf::{Pool, Tables};
+use super::dwarf::{Pool, Table, Tables};
 use crate::sys::{self, LoadedModule, ModuleBytes};
 
 /// What was loaded when it was looked at last.
@@ -28,7 +26,7 @@ struct Module {
     code: Range<u64>,
     /// The sorted list of functions and their tables: if that is equal byte by byte, so is the rest.
     index: ModuleBytes,
-    framehop: framehop::Module<ModuleBytes>,
+    table: Table,
 }
 
 impl Modules {
@@ -47,7 +45,7 @@ impl Modules {
         let mut list = Vec::new();
         sys::visit_modules(&mut |loaded| list.extend(Module::new(loaded, &self.list)));
         self.list = list;
-        let tables = Tables::new(self.list.iter().map(|module| module.framehop.clone()));
+        let tables = Tables::new(self.list.iter().map(|module| module.table.clone()));
         // Not remembered if a parser could not be had: the next call tries again.
         self.generation = pool.replace(&tables).then_some(generation);
         true
@@ -73,27 +71,15 @@ impl Module {
             start..start + table_length(loaded.read(rest)?) as u64
         };
         let index_kept = loaded.keep(index.clone())?;
-        let relative = |range: &Range<u64>| {
-            Some(range.start.wrapping_sub(loaded.base)..range.end.wrapping_sub(loaded.base))
-        };
-        let sections = ExplicitModuleSectionInfo {
-            text_svma: relative(&loaded.code),
-            eh_frame_hdr_svma: relative(&index),
-            eh_frame_hdr: Some(index_kept.clone()),
-            eh_frame_svma: relative(&table),
-            eh_frame: Some(loaded.keep(table)?),
-            ..ExplicitModuleSectionInfo::default()
-        };
         Some(Self {
             base: loaded.base,
             code: loaded.code.clone(),
-            index: index_kept,
-            framehop: framehop::Module::new(
-                String::new(),
-                loaded.code.clone(),
-                loaded.base,
-                sections,
-            ),
+            index: index_kept.clone(),
+            table: Table {
+                code: loaded.code.clone(),
+                index: (index.start, index_kept),
+                entries: (start, loaded.keep(table)?),
+            },
         })
     }
 }

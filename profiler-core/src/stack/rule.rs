@@ -1,6 +1,6 @@
 //! How to get from a function to its caller: one rule an address, and one step by it.
 
-use crate::sys::{self, Registers};
+use crate::sys::{Processor, Registers};
 
 /// Says where a function, stopped at one certain call, keeps what its caller needs.
 ///
@@ -13,11 +13,11 @@ use crate::sys::{self, Registers};
 /// | 0–1   | 1: no caller, the thread starts here. 2: the frame top is told from the stack pointer, 3: from the frame pointer. 0: a signal struck here, see below |
 /// | 2–21  | words from that register up to the frame top |
 /// | 22–41 | words from the frame top down to the saved frame pointer; 0 if the register still holds it |
-/// | 42–61 | words from the frame top down to the return address |
+/// | 42–61 | words from the frame top down to the return address; 0 if the link register still holds it |
 ///
 /// Where a signal's handler returns to, the kernel has put all registers on the stack. There the
 /// fields are words from the stack pointer up to the saved stack pointer, frame pointer and
-/// address.
+/// address; a link register stands behind the frame pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule(u64);
 
@@ -48,7 +48,7 @@ impl Rule {
     /// No caller.
     pub(super) const END: Self = Self(END);
 
-    /// The form of code that keeps frame pointers: two words, the caller's frame pointer and the
+    /// The form of code that keeps frame pointers, of both processors: two words, the caller's frame pointer and the
     /// return address, stand where the register points.
     pub(super) const BY_FRAME_POINTER: Self = match Self::new(Base::FramePointer, 16, 16, 8) {
         Some(rule) => rule,
@@ -94,68 +94,85 @@ impl Rule {
     /// Returns the registers in the caller, or nothing at the thread's start or if the stack does
     /// not bear the rule out.
     ///
-    /// Each step leads strictly upwards, so a walk ends whatever the stack holds.
+    /// Each step leads strictly upwards, so a walk ends whatever the stack holds; but one that takes the link
+    /// register, which is not known any more in the caller, may stay where it is: the function that was
+    /// interrupted need not have a frame.
     #[inline(always)]
-    pub(super) fn step(
+    pub(super) fn step<P: Processor>(
         self,
         at: Registers,
         mut word: impl FnMut(u64) -> Option<u64>,
     ) -> Option<Registers> {
         let base = match self.0 & 3 {
-            INTERRUPTED => return self.step_out_of_signal(at, word),
+            INTERRUPTED => return self.step_out_of_signal::<P>(at, word),
             FROM_STACK_POINTER => at.sp,
             FROM_FRAME_POINTER => at.fp,
             _ => return None,
         };
         let field = |shift: u32| (self.0 >> shift & ((1 << FIELD_BITS) - 1)) * 8;
         let sp = base.wrapping_add(field(2));
-        if sp <= at.sp {
+        let (return_address, is_linked) = match field(2 + 2 * FIELD_BITS) {
+            0 if P::LINKS => (at.lr, true),
+            distance if sp > at.sp => (word(sp.wrapping_sub(distance))?, false),
+            _ => return None,
+        };
+        if is_linked && sp < at.sp {
             return None;
         }
-        let pc = word(sp.wrapping_sub(field(2 + 2 * FIELD_BITS)))?;
-        let pc = sys::strip_pointer_authentication(pc);
+        let pc = P::strip(return_address);
         let fp = match field(2 + FIELD_BITS) {
             0 => at.fp,
             distance => word(sp.wrapping_sub(distance))?,
         };
-        (pc != 0).then_some(Registers { pc, sp, fp })
+        (pc != 0).then_some(Registers { pc, sp, fp, lr: 0 })
     }
 
     /// Returns the registers where the signal struck. Word 0, which is no rule, leads nowhere.
     #[cold]
-    fn step_out_of_signal(
+    fn step_out_of_signal<P: Processor>(
         self,
         at: Registers,
         mut word: impl FnMut(u64) -> Option<u64>,
     ) -> Option<Registers> {
-        let mut saved = |shift: u32| {
+        let place = |shift: u32| {
             let distance = (self.0 >> shift & ((1 << FIELD_BITS) - 1)) * 8;
-            word(at.sp.checked_add(distance)?)
+            at.sp.checked_add(distance)
         };
-        let (sp, fp, pc) = (saved(2)?, saved(2 + FIELD_BITS)?, saved(2 + 2 * FIELD_BITS)?);
+        let (sp, fp) = (word(place(2)?)?, word(place(2 + FIELD_BITS)?)?);
+        let pc = word(place(2 + 2 * FIELD_BITS)?)?;
+        let lr = if P::LINKS { word(place(2 + FIELD_BITS)?.checked_add(8)?)? } else { 0 };
         // As if a call stood there, like all addresses of a walk.
-        let pc = pc.wrapping_add(sys::CALL_LENGTH);
-        (self.0 != 0 && sp > at.sp && pc != sys::CALL_LENGTH).then_some(Registers { pc, sp, fp })
+        let pc = pc.wrapping_add(P::CALL_LENGTH);
+        (self.0 != 0 && sp > at.sp && pc != P::CALL_LENGTH).then_some(Registers { pc, sp, fp, lr })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::{Aarch64, X86_64};
 
     /// Where the made-up stack begins.
     const LOW: u64 = 0x7000;
 
     fn registers(pc: u64, sp: u64, fp: u64) -> Registers {
-        Registers { pc, sp, fp }
+        Registers { pc, sp, fp, lr: 0 }
     }
 
     /// Steps once on a stack of these words.
-    fn step(rule: Rule, at: Registers, stack: &[u64]) -> Option<Registers> {
-        rule.step(at, |address| {
+    fn step_of<P: Processor>(rule: Rule, at: Registers, stack: &[u64]) -> Option<Registers> {
+        rule.step::<P>(at, |address| {
             let offset = address.checked_sub(LOW).filter(|offset| offset.is_multiple_of(8))?;
             stack.get(usize::try_from(offset / 8).ok()?).copied()
         })
+    }
+
+    /// The same on both processors, which agree.
+    #[track_caller]
+    fn step(rule: Rule, at: Registers, stack: &[u64]) -> Option<Registers> {
+        let found = step_of::<X86_64>(rule, at, stack);
+        assert_eq!(step_of::<Aarch64>(rule, at, stack), found);
+        found
     }
 
     /// Walks by frame pointers and returns the return addresses.
@@ -243,9 +260,11 @@ mod tests {
     fn a_signal_is_stepped_out_of() {
         let rule = Rule::interrupted(16, 8, 0).unwrap();
         let stack = [0x55, LOW + 40, LOW + 32, 0, 0xa, 0xb];
-        let caller = step(rule, registers(1, LOW, 5), &stack);
-        let pc = 0x55 + sys::CALL_LENGTH;
-        assert_eq!(caller, Some(registers(pc, LOW + 32, LOW + 40)));
+        let caller = step_of::<X86_64>(rule, registers(1, LOW, 5), &stack);
+        assert_eq!(caller, Some(registers(0x56, LOW + 32, LOW + 40)));
+        let caller = step_of::<Aarch64>(rule, registers(1, LOW, 5), &stack);
+        let interrupted = Registers { lr: LOW + 32, ..registers(0x59, LOW + 32, LOW + 40) };
+        assert_eq!(caller, Some(interrupted));
         assert_eq!(step(rule, registers(1, LOW, 5), &[0x55, 0, LOW - 8, 0]), None, "it leads back");
         assert_eq!(Rule::interrupted(0, 0, 0), None);
         assert_eq!(Rule::interrupted(8 << 20, 8, 0), None);
@@ -257,5 +276,40 @@ mod tests {
             let caller = step(Rule::from_word(word), registers(1, LOW, LOW + 16), &[0xa; 8]);
             assert_eq!(caller, None, "{word}");
         }
+    }
+
+    /// The interrupted function has made no frame yet, has made one and called nobody, or is done.
+    #[test]
+    fn a_function_that_has_called_nobody_returns_by_its_link_register() {
+        let linked = |top: u64| Rule::new(Base::StackPointer, top, 0, 0).unwrap();
+        let at = Registers { lr: 0xa, ..registers(1, LOW, LOW + 16) };
+        assert_eq!(step_of::<Aarch64>(linked(0), at, &[]), Some(registers(0xa, LOW, LOW + 16)));
+        assert_eq!(
+            step_of::<Aarch64>(linked(32), at, &[]),
+            Some(registers(0xa, LOW + 32, LOW + 16))
+        );
+        // Its frame pointer may be on the stack already.
+        let saved = Rule::new(Base::StackPointer, 16, 16, 0).unwrap();
+        assert_eq!(step_of::<Aarch64>(saved, at, &[0x77]), Some(registers(0xa, LOW + 16, 0x77)));
+        // A caller's is not known any more, so no walk stands still.
+        let caller = step_of::<Aarch64>(linked(0), at, &[]).unwrap();
+        assert_eq!(step_of::<Aarch64>(linked(0), caller, &[0xb; 8]), None);
+        assert_eq!(step_of::<Aarch64>(linked(32), caller, &[0xb; 8]), None);
+        let back = Rule::new(Base::FramePointer, 0, 0, 0).unwrap();
+        assert_eq!(step_of::<Aarch64>(back, Registers { fp: LOW - 8, ..at }, &[0xb; 8]), None);
+        assert_eq!(step_of::<X86_64>(linked(0), at, &[0xb; 8]), None);
+    }
+
+    #[test]
+    fn signatures_are_taken_off_return_addresses() {
+        let signed = 0xab34_0000_0000_0000 | 0xffff_a320_6000;
+        let linked = Rule::new(Base::StackPointer, 0, 0, 0).unwrap();
+        let at = Registers { lr: signed, ..registers(1, LOW, LOW) };
+        assert_eq!(step_of::<Aarch64>(linked, at, &[]).map(|at| at.pc), Some(0xffff_a320_6000));
+        let caller = step_of::<Aarch64>(Rule::BY_FRAME_POINTER, at, &[LOW + 16, signed]);
+        assert_eq!(caller, Some(registers(0xffff_a320_6000, LOW + 16, LOW + 16)));
+        // Nothing but a signature is no address.
+        let at = Registers { lr: 0xab34 << 48, ..at };
+        assert_eq!(step_of::<Aarch64>(linked, at, &[]), None);
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "the oracle and the callbacks are C, and an allocator counts")]
 
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod stepping;
 
@@ -121,6 +122,29 @@ fn the_walk_agrees_inside_a_callback_of_c() {
     // SAFETY: the array has so many elements of that size.
     unsafe { libc::qsort(numbers.as_mut_ptr().cast(), numbers.len(), 4, Some(compare)) };
     assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn the_walk_agrees_inside_a_signal_handler() {
+    thread_local!(static FOUND: Cell<Option<[Vec<u64>; 2]>> = const { Cell::new(None) });
+    extern "C" fn handle(_: c_int) {
+        // The signal is raised: nothing is interrupted that could not be used here.
+        FOUND.set(Some([captured(), oracle()]));
+    }
+    prepare();
+    let handler = handle as extern "C" fn(_) as usize;
+    // SAFETY: the handler is a function of this program; nobody else uses this signal.
+    unsafe { libc::signal(libc::SIGUSR2, handler) };
+    // SAFETY: raised on this thread, for the handler above.
+    unsafe { libc::raise(libc::SIGUSR2) };
+    let [captured, oracle] = FOUND.take().expect("the handler has run");
+    let expected: Vec<u64> = oracle[2..].iter().copied().filter(|pc| *pc != 0).collect();
+    assert_eq!(captured[2..].len(), expected.len(), "{captured:x?} {expected:x?}");
+    let before = captured[2..].iter().zip(&expected).map(|(call, returned)| returned - call);
+    // The trampoline is returned to, the next is where the signal struck, the others have called.
+    let before: Vec<u64> = before.collect();
+    assert_eq!(before.iter().filter(|distance| **distance == 0).count(), 1, "{before:?}");
+    assert!(before.iter().all(|distance| [0, sys::CALL_LENGTH].contains(distance)), "{before:?}");
 }
 
 #[test]

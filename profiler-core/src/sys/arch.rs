@@ -6,59 +6,17 @@ use std::arch::asm;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
-use framehop::UnwindRegsNative;
+use super::processor::{Processor, Registers};
 
-/// The registers that a stack walk starts from and carries on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Registers {
-    /// A return address: the instruction after a call.
-    pub(crate) pc: u64,
-    /// The stack pointer.
-    pub(crate) sp: u64,
-    /// The frame pointer, or whatever code without frame pointers keeps in that register.
-    pub(crate) fp: u64,
-}
-
-impl Registers {
-    /// Returns them in framehop's form.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn to_framehop(self) -> UnwindRegsNative {
-        UnwindRegsNative::new(self.pc, self.sp, self.fp)
-    }
-
-    /// Returns them in framehop's form. The link register is of no use after a call.
-    #[cfg(target_arch = "aarch64")]
-    pub(crate) fn to_framehop(self) -> UnwindRegsNative {
-        UnwindRegsNative::new(self.pc, self.sp, self.fp)
-    }
-
-    /// Returns them from framehop's form.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn from_framehop(pc: u64, registers: &UnwindRegsNative) -> Self {
-        Self { pc, sp: registers.sp(), fp: registers.bp() }
-    }
-
-    /// Returns them from framehop's form.
-    #[cfg(target_arch = "aarch64")]
-    pub(crate) fn from_framehop(pc: u64, registers: &UnwindRegsNative) -> Self {
-        Self { pc, sp: registers.sp(), fp: registers.fp() }
-    }
-}
-
-/// How far before its return address a call lies at the most probable: an address so far back is
-/// inside the call, which is what names the caller's line.
+/// The processor that this is compiled for.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const CALL_LENGTH: u64 = 1;
-/// Every instruction of aarch64 has four bytes.
+pub(crate) type Native = super::processor::X86_64;
+/// The processor that this is compiled for.
 #[cfg(target_arch = "aarch64")]
-pub(crate) const CALL_LENGTH: u64 = 4;
+pub(crate) type Native = super::processor::Aarch64;
 
-/// So many bytes below the stack pointer belong to the function that runs: no signal writes there.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const RED_ZONE: u64 = 128;
-/// Linux promises none.
-#[cfg(target_arch = "aarch64")]
-pub(crate) const RED_ZONE: u64 = 0;
+pub(crate) const CALL_LENGTH: u64 = Native::CALL_LENGTH;
+pub(crate) const RED_ZONE: u64 = Native::RED_ZONE;
 
 /// Returns the registers of the function that this is inlined into.
 ///
@@ -77,27 +35,30 @@ pub(crate) fn registers() -> Registers {
             options(nomem, nostack, preserves_flags),
         );
     }
-    Registers { pc, sp, fp }
+    Registers { pc, sp, fp, lr: 0 }
 }
 
 /// Returns the registers of the function that this is inlined into.
 ///
-/// `pc` stands as if the function had just been returned to, like every other frame of a walk.
+/// `pc` stands as if the function had just been returned to, like every other frame of a walk. Where it does
+/// not keep the link register on the stack yet, it has not been overwritten either.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub(crate) fn registers() -> Registers {
-    let (pc, sp, fp): (u64, u64, u64);
-    // SAFETY: the block reads three registers and changes nothing else.
+    let (pc, sp, fp, lr): (u64, u64, u64, u64);
+    // SAFETY: the block reads four registers and changes nothing else.
     unsafe {
         asm!(
+            // First, since one of the others may be put there.
+            "mov {lr}, x30",
             "adr {pc}, . + 4",
             "mov {sp}, sp",
             "mov {fp}, x29",
-            pc = out(reg) pc, sp = out(reg) sp, fp = out(reg) fp,
+            pc = out(reg) pc, sp = out(reg) sp, fp = out(reg) fp, lr = out(reg) lr,
             options(nomem, nostack, preserves_flags),
         );
     }
-    Registers { pc, sp, fp }
+    Registers { pc, sp, fp, lr }
 }
 
 /// Returns the registers where a signal struck, from the context that its handler is given.
@@ -115,10 +76,11 @@ pub(crate) unsafe fn interrupted(context: *mut c_void) -> Registers {
             pc: register(libc::REG_RIP),
             sp: register(libc::REG_RSP),
             fp: register(libc::REG_RBP),
+            lr: 0,
         }
     }
     #[cfg(target_arch = "aarch64")]
-    Registers { pc: context.pc, sp: context.sp, fp: context.regs[29] }
+    Registers { pc: context.pc, sp: context.sp, fp: context.regs[29], lr: context.regs[30] }
 }
 
 /// A stack to call something on, whatever small one the caller may be on. The default is none: the
@@ -194,13 +156,6 @@ pub(crate) unsafe fn call_on<R>(top: *mut u128, body: impl FnOnce() -> R) -> R {
         );
     }
     job.1.unwrap_or_else(|| unreachable!("`run` has run"))
-}
-
-/// Returns the address without the signature that a processor with pointer authentication keeps in
-/// its upper bits. User addresses of both architectures have at most 48 bits.
-#[inline]
-pub(crate) const fn strip_pointer_authentication(address: u64) -> u64 {
-    if cfg!(target_arch = "aarch64") { address & 0x0000_ffff_ffff_ffff } else { address }
 }
 
 /// Returns the time stamp counter.

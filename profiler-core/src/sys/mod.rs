@@ -35,6 +35,8 @@ mod platform;
 #[cfg_attr(not(profiler_native), path = "no_forks.rs")]
 mod process;
 #[cfg(profiler_native)]
+mod processor;
+#[cfg(profiler_native)]
 mod quit;
 #[cfg_attr(profiler_native, path = "sampling.rs")]
 #[cfg_attr(not(profiler_native), path = "no_sampling.rs")]
@@ -50,13 +52,15 @@ mod threads;
 #[cfg(all(test, profiler_native, target_arch = "x86_64"))]
 pub(crate) use arch::interrupted;
 #[cfg(profiler_native)]
-pub(crate) use arch::{
-    CALL_LENGTH, OwnStack, RED_ZONE, Registers, registers, strip_pointer_authentication,
-};
+pub(crate) use arch::{CALL_LENGTH, Native, OwnStack, RED_ZONE, registers};
 #[cfg(profiler_native)]
 pub(crate) use in_handler::{InHandler, assert_may_allocate};
 #[cfg(profiler_native)]
 pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
+#[cfg(all(test, profiler_native))]
+pub(crate) use processor::{Aarch64, X86_64};
+#[cfg(profiler_native)]
+pub(crate) use processor::{Processor, Registers};
 
 #[cfg(not(profiler_native))]
 pub(crate) use platform::assert_may_allocate;

@@ -7,12 +7,12 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use super::InHandler;
-use super::arch::{self, Registers};
+use super::arch;
 use super::handler::{self, Before};
 use super::handler_stacks;
 use super::platform::{self, KeepErrno, errno};
 use super::thread_locals;
+use super::{InHandler, Registers};
 
 /// What a signal has struck.
 #[derive(Debug, Clone, Copy)]
