@@ -39,10 +39,11 @@ fn is_shifted_or_large(block: *mut u8, layout: Layout) -> bool {
     (((block.addr() & SHIFT) * 2 + layout.align()) << 12 | layout.size()) >= LARGE
 }
 
-/// Enters a block into the set and allocates it, unshifted.
+/// Allocates a block as it is asked for, and enters it into the set.
 fn entered(layout: Layout) -> *mut u8 {
     // SAFETY: no size of this bench is zero.
     let block = unsafe { System.alloc(layout) };
+    left(block);
     LIVE.insert(block.addr() as u64, [0; 3]);
     block
 }
@@ -52,7 +53,40 @@ fn left(block: *mut u8) -> bool {
     LIVE.hold(block.addr() as u64).map(|held| held.release()).is_some()
 }
 
-/// The product's: an address ≡ 8 mod 16, and then the set decides.
+/// An address that is a multiple of `ALIGN`, and then the set decides. The product's, if entries of
+/// blocks that others freed are looked for at each allocation.
+pub(crate) struct Aligned<const ALIGN: usize, const LOOKS: bool>;
+
+impl<const ALIGN: usize, const LOOKS: bool> Mark for Aligned<ALIGN, LOOKS> {
+    fn allocate(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE {
+            return entered(layout);
+        }
+        entered(layout.align_to(ALIGN).expect("sizes are small"))
+    }
+
+    #[inline(always)]
+    fn is_fresh_suspect(&self, block: *mut u8) -> bool {
+        LOOKS && block.addr() & (ALIGN - 1) == 0
+    }
+
+    fn look_at(&self, block: *mut u8) {
+        left(block);
+    }
+
+    #[inline(always)]
+    fn is_suspect(&self, block: *mut u8, layout: Layout) -> bool {
+        block.addr() & (ALIGN - 1) == 0 || layout.size() >= LARGE
+    }
+
+    unsafe fn free(&self, block: *mut u8, layout: Layout) {
+        left(block);
+        // SAFETY: given by the caller; the system's asks for no alignment.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+/// An address ≡ 8 mod 16, and then the set decides. C cannot free such a block.
 pub(crate) struct Shift;
 
 impl Mark for Shift {

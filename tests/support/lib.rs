@@ -12,6 +12,7 @@ pub mod collections;
 pub mod cpu;
 pub mod epoll;
 pub mod estimate;
+pub mod foreign;
 pub mod go;
 pub mod habits;
 pub mod inner;

@@ -16,32 +16,30 @@ use crate::capture::Prepared;
 static LIVE: LiveSet = LiveSet::new(AtomicPtr::new(ptr::null_mut()), AtomicU64::new(0), 512);
 /// What is kept of a sample until its block is freed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
+struct Sample {
     /// Nothing: it went to the emergency tally.
     row: Option<Row>,
     weight: Weight,
-    pub(super) shifted: bool,
 }
 
 impl Sample {
     fn words(self) -> [u64; 3] {
         let row = self.row.map_or(ptr::null_mut(), Row::into_raw).expose_provenance() as u64;
         let Weight { objects, bytes } = self.weight;
-        [row, objects.cast_unsigned() << 1 | u64::from(self.shifted), bytes.cast_unsigned()]
+        [row, objects.cast_unsigned(), bytes.cast_unsigned()]
     }
 
-    pub(super) fn of(held: &Held) -> Self {
+    fn of(held: &Held) -> Self {
         let [row, objects, bytes] = held.words;
         let row = ptr::with_exposed_provenance_mut(row as usize);
         Self {
             // SAFETY: null or a row's own pointer, from `words`.
             row: unsafe { Row::from_raw(row) },
-            weight: Weight { objects: (objects >> 1).cast_signed(), bytes: bytes.cast_signed() },
-            shifted: objects & 1 != 0,
+            weight: Weight { objects: objects.cast_signed(), bytes: bytes.cast_signed() },
         }
     }
 
-    pub(super) fn count_free(self) {
+    fn count_free(self) {
         let Weight { objects, bytes } = self.weight;
         match self.row {
             Some(row) => row.add_shared([bytes, objects]),
@@ -56,11 +54,12 @@ fn lost() -> Header {
 
 /// Records a sample and enters it into the set; false if the set finds no room, and then the sample
 /// is recorded as lost and freed.
-pub(super) fn enter(block: *mut u8, size: usize, rate: u64, shifted: bool) -> bool {
+pub(super) fn enter(block: *mut u8, size: usize, rate: u64) -> bool {
+    end_stale(block);
     let weight = sampler::weight(size as u64, rate);
     let header = Header { size: sampler::class(size), ..Header::new(Source::Alloc) };
     let prepared = Prepared::new(header);
-    let sample = Sample { row: prepared.row(), weight, shifted };
+    let sample = Sample { row: prepared.row(), weight };
     let Weight { objects, bytes } = weight;
     let entered = LIVE.insert(block.addr() as u64, sample.words());
     if entered {
@@ -79,6 +78,23 @@ pub(super) fn lose(Weight { objects, bytes }: Weight) {
 /// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask.
 pub(super) fn hold(block: *mut u8) -> Option<Held> {
     LIVE.hold(block.addr() as u64)
+}
+
+/// Counts the free of a block whose entry is taken out.
+pub(super) fn end(held: Held) {
+    let sample = Sample::of(&held);
+    held.release();
+    sample.count_free();
+}
+
+/// Counts the free of a block that others freed, if there was one at an address that the inner
+/// allocator has given again. Does nothing with null.
+pub(super) fn end_stale(block: *mut u8) {
+    if !block.is_null()
+        && let Some(held) = hold(block)
+    {
+        end(held);
+    }
 }
 
 /// Returns the bytes that the set of live samples takes.

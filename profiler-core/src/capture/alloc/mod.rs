@@ -1,22 +1,30 @@
 //! Heap: which allocations are alive, and what was allocated, where.
 //!
 //! **Problem.** A sample must be found again when its block is freed, by any thread, and all other
-//! frees, 10,000 to one, should not pay for it.
+//! frees, 10,000 to one, should not pay for it. C code may free the block too, measure it, or rely on
+//! its alignment, as it may where the inner allocator is C's.
 //!
-//! **Idea.** A sampled block of up to 64 KiB is handed out 8 bytes behind the address that the inner
-//! allocator gave, which is a multiple of 16. Addresses ≡ 8 mod 16 are rare otherwise (glibc never
-//! gives one, jemalloc and mimalloc for blocks of up to 8 bytes only), so the address alone tells a
-//! free that it need not look. Larger blocks and stricter alignments are looked up at each
-//! free: the former are rare and dear, the latter cannot be shifted by 8. Whether a block was sampled
-//! says the set of live samples ([`buffer::live_set`](crate::buffer::live_set)) alone, so an inner
-//! allocator with other habits costs time, not truth. The block's memory is never written to, large
-//! blocks keep their page alignment, and `realloc` of one may still move pages instead of bytes.
+//! **Idea.** A sampled block of less than 64 KiB is asked of the inner allocator with an alignment of
+//! [`ALIGN`]. Few other blocks have such an address, so the address alone tells a free that it need
+//! not look. Larger blocks are looked up at each free: they are rare and dear. Whether a block was
+//! sampled says the set of live samples ([`buffer::live_set`](crate::buffer::live_set)) alone, so an
+//! inner allocator with other habits costs time, not truth. A block is the inner allocator's own:
+//! nothing is written to it or before it, and it begins where the allocator says. Large blocks keep
+//! their layout, so `realloc` of one may still move pages instead of bytes.
+//!
+//! **What C frees** leaves an entry behind, which is *stale*: its address may be handed out again for
+//! another block. The inner allocator must get each block back by the layout that it was asked for,
+//! so a stale entry must not be taken for that block's. Whoever allocates looks: an address that
+//! [`is_suspect`] and comes from the inner allocator ends an entry that is there. Hence at a free of
+//! such an address there is an entry if and only if this very block was sampled, and the layout
+//! follows from that. An entry of a large block may be at any address, and stays until its address
+//! is handed out as a large or a sampled one; by its layout nothing else is asked for, so that it can
+//! only be counted too long.
 //!
 //! **Refused**, by what mixed sizes cost more than this (`benches/README.md`): a filter that counts the live
 //! samples, asked at each free, 5.5 to 6 ns; one that forgets nothing 12 to 14 ns, and 21 and more as it fills; counters that
-//! threads share, 3.4 times the inner allocator's cost when two threads run at once. A header in the shifted
-//! block, and a range of addresses for sampled blocks, cost the same within the noise; the one
-//! trusts any address ≡ 8 mod 16, the other is an allocator of its own.
+//! threads share, 3.4 times the inner allocator's cost when two threads run at once. Blocks that begin 8 bytes
+//! behind the inner address cost the same, and C can neither free them nor measure them.
 //!
 //! A sample and its free are sums in the row of the stack that allocated it: the row's thread adds
 //! the one, whoever frees adds the other.
@@ -32,25 +40,16 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 pub(crate) use self::live::bytes;
-use self::live::{Sample, enter};
+use self::live::enter;
 use crate::buffer::counters::{Due, Totals};
 use crate::buffer::live_set::Held;
 use crate::capture::{self, rates};
 use crate::sys;
 
-/// How far behind the inner allocator's address a sampled block of up to [`LARGE`] begins.
-const SHIFT: usize = 8;
-/// What the inner address of a shifted block is a multiple of.
-const INNER_ALIGN: usize = 2 * SHIFT;
-/// From this size on blocks are looked up at each free.
+/// What the address of a sampled block of less than [`LARGE`] bytes is a multiple of.
+const ALIGN: usize = 1024;
+/// From this size on blocks keep their layout and are looked up at each free.
 const LARGE: usize = 64 << 10;
-/// Moves alignments that cannot be shifted to where large sizes have their bits.
-const ALIGN_BITS: u32 = LARGE.ilog2() - INNER_ALIGN.ilog2();
-
-/// An allocation of fewer bytes that fails stays counted, as if it had not: to look whether it has would
-/// take a frame around the inner allocator's call, half of what an allocation costs, and where so little
-/// memory cannot be had a program hardly goes on.
-const SMALL: usize = 4 << 10;
 
 /// The inner allocator's call to give memory back, a `fn()`, or null.
 static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -112,64 +111,54 @@ impl<A> ProfiledAllocator<A> {
     }
 }
 
-/// The bits of a free by which it is told whether to look the block up: those of the size, and above
-/// them the alignment plus 16 for an address ≡ 8 mod 16. That sum is 16 or more, and so beside the
-/// bits of large sizes, unless the alignment is up to 8 and the address is a multiple of 16. (An
-/// alignment of 2⁵² and more would be shifted out; no address is so aligned.)
+/// Whether a block may be in the set of live samples by its address. So may null, for which whoever
+/// allocates need not look a second time.
 #[inline(always)]
-fn bits(block: *mut u8, align: usize, size: usize) -> u64 {
-    const _: () =
-        assert!(INNER_ALIGN << ALIGN_BITS == LARGE && thread::WATCHED == !(LARGE as u64 - 1));
-    (((block.addr() & SHIFT) * 2 + align) as u64) << ALIGN_BITS | size as u64
+fn is_suspect(block: *mut u8) -> bool {
+    block.addr() & (ALIGN - 1) == 0
 }
 
-/// Whether a sampled block of that layout is shifted.
-const fn is_shifted(layout: Layout) -> bool {
-    layout.align() <= SHIFT && layout.size() < LARGE
-}
-
-/// Returns the layout of the inner block that holds a shifted one.
-fn inner_layout(layout: Layout) -> Layout {
-    let size = (layout.size() + SHIFT).max(INNER_ALIGN);
+/// Returns the layout by which a sampled block is asked for and given back.
+const fn sampled(layout: Layout) -> Layout {
+    if layout.size() >= LARGE || layout.align() >= ALIGN {
+        return layout;
+    }
     // SAFETY: the alignment is a power of two, and the size far from the greatest.
-    unsafe { Layout::from_size_align_unchecked(size, INNER_ALIGN) }
+    unsafe { Layout::from_size_align_unchecked(layout.size(), ALIGN) }
 }
 
-// SAFETY: blocks come from the inner allocator, with the layout that was asked for or, shifted, with
-// one that holds it behind the shift; each is given back with the address and the layout that it came
-// with, which the set of live samples tells.
+// SAFETY: blocks are the inner allocator's. Each is given back with the layout that it was asked for:
+// `sampled(layout)` if it has an entry in the set of live samples, else `layout`. That there is an entry
+// only if there must be one, the top of this file says.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        match thread::current().allocate(layout.size()) {
+        if let Err(due) = thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc(layout) },
-            // SAFETY: given by the caller.
-            Ok(()) => unsafe { self.alloc_large(layout, A::alloc) },
-            // SAFETY: given by the caller.
-            Err(due) => unsafe { self.alloc_slow(layout, A::alloc, due) },
+            return unsafe { self.alloc_slow(layout, A::alloc, due) };
         }
+        // SAFETY: given by the caller.
+        let block = unsafe { self.inner.alloc(layout) };
+        if is_suspect(block) { looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        match thread::current().allocate(layout.size()) {
+        if let Err(due) = thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc_zeroed(layout) },
-            // SAFETY: given by the caller.
-            Ok(()) => unsafe { self.alloc_large(layout, A::alloc_zeroed) },
-            // SAFETY: given by the caller.
-            Err(due) => unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) },
+            return unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) };
         }
+        // SAFETY: given by the caller.
+        let block = unsafe { self.inner.alloc_zeroed(layout) };
+        if is_suspect(block) { looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         sys::assert_may_allocate();
-        let bits = bits(block, layout.align(), layout.size());
-        if !thread::current().free(layout.size(), bits) {
+        if is_suspect(block) || !thread::current().free(layout.size()) {
             // SAFETY: given by the caller.
             return unsafe { Self::dealloc_slow(block, layout.size(), layout.align(), self) };
         }
@@ -181,43 +170,43 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         sys::assert_may_allocate();
         let counters = thread::current();
-        let bits = bits(block, layout.align(), layout.size() | size);
-        let counted =
-            if counters.is_watched(bits) { Err(counters.due()) } else { counters.allocate(size) };
+        let counted = if is_suspect(block) || counters.is_looked_up(layout.size().max(size)) {
+            Err(counters.due())
+        } else {
+            counters.allocate(size)
+        };
         if let Err(due) = counted {
             // SAFETY: given by the caller.
             return unsafe { self.realloc_slow(block, layout, size, due) };
         }
         // SAFETY: not sampled, so it is the inner allocator's with this layout.
         let moved = unsafe { self.inner.realloc(block, layout, size) };
-        if moved.is_null() {
-            thread::take_back(size);
-        } else {
-            counters.count_free(layout.size());
+        if is_suspect(moved) && looked_at(moved, size).is_null() {
+            return moved;
         }
+        counters.count_free(layout.size());
         moved
     }
+}
+
+/// Goes on with a suspect that the inner allocator has given for an allocation that is counted and not
+/// sampled, and returns it: an entry of its address is of a block that was freed by others, and null is
+/// no allocation.
+#[cold]
+#[inline(never)]
+fn looked_at(block: *mut u8, size: usize) -> *mut u8 {
+    if block.is_null() {
+        thread::current().take_back(size);
+    } else {
+        live::end_stale(block);
+    }
+    block
 }
 
 /// How the inner allocator is asked: `alloc` or `alloc_zeroed`.
 type Ask<A> = unsafe fn(&A, Layout) -> *mut u8;
 
 impl<A: GlobalAlloc> ProfiledAllocator<A> {
-    /// Allocates what is counted already and not sampled.
-    ///
-    /// # Safety
-    ///
-    /// That of [`GlobalAlloc::alloc`].
-    #[inline(never)] // PERF: else its frame would be made for small allocations too.
-    unsafe fn alloc_large(&self, layout: Layout, ask: Ask<A>) -> *mut u8 {
-        // SAFETY: given by the caller.
-        let block = unsafe { ask(&self.inner, layout) };
-        if block.is_null() {
-            thread::take_back(layout.size());
-        }
-        block
-    }
-
     /// # Safety
     ///
     /// That of [`GlobalAlloc::alloc`].
@@ -249,36 +238,28 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     unsafe fn alloc_decided(&self, layout: Layout, ask: Ask<A>, rate: Option<u64>) -> *mut u8 {
         let plain = || {
             // SAFETY: given by the caller.
-            unsafe { ask(&self.inner, layout) }
+            let block = unsafe { ask(&self.inner, layout) };
+            live::end_stale(block);
+            block
         };
         let Some(rate) = rate else { return plain() };
-        let shifted = is_shifted(layout);
-        if !shifted {
-            let block = plain();
-            if !block.is_null() {
-                enter(block, layout.size(), rate, false);
-            }
-            return block;
-        }
-        let inner = inner_layout(layout);
-        // SAFETY: the size is not zero.
-        let base = unsafe { ask(&self.inner, inner) };
-        if base.is_null() {
-            // There may be room for the block without the shift.
+        let inner = sampled(layout);
+        // SAFETY: given by the caller; the layout differs in its alignment alone.
+        let block = unsafe { ask(&self.inner, inner) };
+        if block.is_null() && inner != layout {
+            // There may be room for the block where it need not be aligned so.
             let block = plain();
             if !block.is_null() {
                 live::lose(sampler::weight(layout.size() as u64, rate));
             }
             return block;
         }
-        // SAFETY: the inner block is larger by this.
-        let block = unsafe { base.add(SHIFT) };
-        if enter(block, layout.size(), rate, true) {
+        if block.is_null() || enter(block, layout.size(), rate) || inner == layout {
             return block;
         }
-        // Without an entry a shifted block would not be known at its free.
+        // Without an entry it would be given back by the other layout.
         // SAFETY: allocated above, with this layout.
-        unsafe { self.inner.dealloc(base, inner) };
+        unsafe { self.inner.dealloc(block, inner) };
         plain()
     }
 
@@ -305,23 +286,13 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     ///
     /// That of [`GlobalAlloc::dealloc`]; `held` is the block's entry in the set of live samples.
     unsafe fn give_back(&self, block: *mut u8, layout: Layout, held: Option<Held>) {
-        let sample = held.as_ref().map(Sample::of);
+        let inner = if held.is_some() { sampled(layout) } else { layout };
         // Before the inner allocator may give the address to another thread.
         if let Some(held) = held {
-            held.release();
+            live::end(held);
         }
-        if let Some(sample) = sample {
-            sample.count_free();
-        }
-        if sample.is_some_and(|sample| sample.shifted) {
-            // SAFETY: allocated so by `alloc_decided`.
-            let base = unsafe { block.sub(SHIFT) };
-            // SAFETY: as above.
-            unsafe { self.inner.dealloc(base, inner_layout(layout)) };
-        } else {
-            // SAFETY: given by the caller; it was allocated with this layout.
-            unsafe { self.inner.dealloc(block, layout) };
-        }
+        // SAFETY: given by the caller; it was asked for with this layout.
+        unsafe { self.inner.dealloc(block, inner) };
     }
 
     /// # Safety
@@ -340,23 +311,21 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let rate = self.decide(due, size);
         let held = live::hold(block);
-        let was_shifted = held.as_ref().is_some_and(|held| Sample::of(held).shifted);
-        let is_in_place = !was_shifted && (rate.is_none() || !is_shifted(new));
-        let moved = if is_in_place {
-            // SAFETY: not shifted, so it is the inner allocator's with this layout.
+        let keeps_layout = (held.is_none() || sampled(layout) == layout)
+            && (rate.is_none() || sampled(new) == new);
+        let moved = if keeps_layout {
+            // SAFETY: it was asked for with this layout.
             let moved = unsafe { self.inner.realloc(block, layout, size) };
             match held {
                 Some(held) if moved.is_null() => held.put_back(),
-                Some(held) => {
-                    Sample::of(&held).count_free();
-                    held.release();
-                }
+                Some(held) => live::end(held),
                 None => {}
             }
-            if !moved.is_null()
-                && let Some(rate) = rate
-            {
-                enter(moved, size, rate, false);
+            match rate {
+                Some(rate) if !moved.is_null() => {
+                    enter(moved, size, rate);
+                }
+                _ => live::end_stale(moved),
             }
             moved
         } else {
@@ -423,21 +392,20 @@ pub(crate) fn release() -> Option<fn()> {
 mod tests {
     use super::*;
 
+    /// What is looked up at a free holds what a sample is asked for with.
     #[test]
-    fn looked_up_are_shifted_and_large_blocks_and_stricter_alignments() {
-        let sizes = [1, 8, 24, LARGE - 1, LARGE, LARGE + 1, isize::MAX as usize - 7];
-        let aligns = (0..usize::BITS.min(52)).map(|log| 1_usize << log);
+    fn every_sampled_block_is_looked_up() {
+        let sizes = [0, 1, 24, LARGE - 1, LARGE, LARGE + 1, isize::MAX as usize / 2];
+        let aligns = (0..usize::BITS - 2).map(|log| 1_usize << log);
         for (size, align) in
-            sizes.into_iter().flat_map(|size| aligns.clone().map(move |a| (size, a)))
+            sizes.into_iter().flat_map(|size| aligns.clone().map(move |align| (size, align)))
         {
-            for address in [0x7f00_0010, 0x7f00_0018, 0x7f00_0011, 0x7f00_0014] {
-                let bits = bits(ptr::without_provenance_mut(address), align, size);
-                assert_eq!(
-                    bits & thread::WATCHED != 0,
-                    address & SHIFT != 0 || align > SHIFT || size >= LARGE,
-                    "{address:x}, {size} bytes aligned to {align}"
-                );
-            }
+            let Ok(layout) = Layout::from_size_align(size, align) else { continue };
+            let inner = sampled(layout);
+            assert_eq!(inner.size(), size);
+            let is_aligned =
+                inner.align() >= ALIGN && is_suspect(ptr::without_provenance_mut(inner.align()));
+            assert!(is_aligned || size >= LARGE && inner == layout, "{layout:?}: {inner:?}");
         }
     }
 }

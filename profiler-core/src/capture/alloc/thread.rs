@@ -7,18 +7,16 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::LARGE;
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
 use crate::sys;
 
-/// The bits of a free that have it looked up, once anything is sampled; see `bits` in the parent.
-pub(super) const WATCHED: u64 = !0xFFFF;
-
-/// Stands in for a thread without counters: everything leads off the fast paths, since every free
-/// has some bit and the first sample is always due.
+/// Stands in for a thread without counters: everything leads off the fast paths, since blocks of every
+/// size are looked up and the first sample is always due.
 static NOBODY: Counters = Counters::new(
     [const { AtomicU64::new(0) }; 5],
-    AtomicU64::new(u64::MAX),
+    0,
     Owner::nobody(AtomicU64::new(0)),
     AtomicPtr::new(ptr::null_mut()),
 );
@@ -31,7 +29,7 @@ static THREADS: Registry<Counters> = Registry::new(
 /// Threads that ever counted.
 static JOINED: AtomicU64 = AtomicU64::new(0);
 
-pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0), AtomicU64::new(0));
+pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0));
 
 thread_local! {
     // Has no destructor, so it can be read to the very end of a thread.
@@ -50,14 +48,6 @@ pub(super) fn joined() -> Option<&'static Counters> {
     if ptr::eq(current, &NOBODY) { join() } else { Some(current) }
 }
 
-/// Takes back an allocation of this thread that was counted and then failed. It finds the counters
-/// again, so that the fast path need not keep them across the inner allocator's call.
-#[cold]
-#[inline(never)]
-pub(super) fn take_back(size: usize) {
-    current().take_back(size);
-}
-
 /// Counts for a thread that has no counters.
 pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
     NOBODY.count_shared(allocated, freed);
@@ -74,7 +64,7 @@ fn join() -> Option<&'static Counters> {
     };
     // Relaxed: unique by the addition.
     let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
-    counters.begin(&SAMPLING, seed(owner));
+    counters.begin(seed(owner));
     CURRENT.set(counters);
     if number == 1 {
         sys::on_fork_child(|| {
@@ -99,7 +89,7 @@ fn make(owner: u32) -> Option<NonNull<Counters>> {
     let counters = NonNull::new(memory.cast::<Counters>())?;
     let content = Counters::new(
         [const { AtomicU64::new(0) }; 5],
-        AtomicU64::new(0),
+        LARGE,
         Owner::new(owner),
         AtomicPtr::new(ptr::null_mut()),
     );
@@ -116,7 +106,7 @@ pub(super) fn any() -> bool {
 
 /// Sets the mean distance of samples for all threads, in bytes.
 pub(super) fn set_rate(rate: u64) {
-    SAMPLING.set(rate, WATCHED, || THREADS.iter());
+    SAMPLING.set(rate, || THREADS.iter());
 }
 
 /// Returns what all threads have allocated and freed: nothing is freed that is not allocated.
