@@ -207,6 +207,61 @@ impl Mark for CountingFilter {
     }
 }
 
+/// Counts the live samples of each piece of `1 << GRANULE` bytes of the address space, modulo
+/// `PIECES` of them: neighbours of blocks are neighbours here, so that what is asked is in the caches.
+pub(crate) struct Neighbours<const GRANULE: u32, const PIECES: usize, const LOOKS: u8>(
+    [AtomicU8; PIECES],
+);
+
+impl<const GRANULE: u32, const PIECES: usize, const LOOKS: u8> Neighbours<GRANULE, PIECES, LOOKS> {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU8::new(0) }; PIECES])
+    }
+
+    #[inline(always)]
+    fn piece(&self, address: usize) -> &AtomicU8 {
+        &self.0[(address >> GRANULE) & (PIECES - 1)]
+    }
+
+    pub(crate) fn enter(&self, address: usize) {
+        self.piece(address).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<const GRANULE: u32, const PIECES: usize, const LOOKS: u8> Mark
+    for Neighbours<GRANULE, PIECES, LOOKS>
+{
+    fn allocate(&self, layout: Layout) -> *mut u8 {
+        let block = entered(layout);
+        self.enter(block.addr());
+        block
+    }
+
+    #[inline(always)]
+    fn is_fresh_suspect(&self, block: *mut u8) -> bool {
+        LOOKS != 0 && self.piece(block.addr()).load(Ordering::Relaxed) != 0
+    }
+
+    const KEEPS_SIZE: bool = LOOKS == 2;
+
+    fn look_at(&self, block: *mut u8) {
+        if left(block) {
+            self.piece(block.addr()).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn is_suspect(&self, block: *mut u8, _layout: Layout) -> bool {
+        self.piece(block.addr()).load(Ordering::Relaxed) != 0
+    }
+
+    unsafe fn free(&self, block: *mut u8, layout: Layout) {
+        self.look_at(block);
+        // SAFETY: given by the caller.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
 /// Marks places and never unmarks one.
 pub(crate) struct PlainFilter([AtomicU64; PLACES / 64]);
 

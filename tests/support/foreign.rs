@@ -4,7 +4,9 @@
 #![allow(unsafe_code, reason = "memory crosses from one language to the other")]
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::collections::BTreeSet;
 use std::ffi::c_void;
+use std::sync::LazyLock;
 
 use profiler_core::memory;
 
@@ -25,12 +27,20 @@ pub struct Foreign {
 const SIZES: [usize; 14] =
     [1, 7, 8, 15, 16, 24, 63, 64, 500, 512, 1024, 4096, (64 << 10) - 1, 64 << 10];
 const ALIGNS: [usize; 6] = [1, 8, 16, 64, 512, 8192];
-/// How much more a block may be measured than it was asked for: what a size class rounds up by.
-const ROUNDED: usize = 2 * 4096;
+/// What a block may be measured is twice its size and the largest alignment, at the most.
+const ROUNDED: usize = 8192;
 
-/// What a block holds.
-fn pattern(size: usize) -> impl Iterator<Item = u8> {
-    (0..size).map(move |at| (at * 31 + size) as u8)
+/// Blocks that C frees at a time.
+const BLOCKS: usize = 8;
+
+/// What blocks hold a piece of.
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..256 << 10).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect()
+});
+
+/// What a block of that size holds.
+fn pattern(size: usize) -> &'static [u8] {
+    &PATTERN[size % 1000..][..size]
 }
 
 /// A block of Rust's allocator.
@@ -51,10 +61,9 @@ impl Block {
     }
 
     fn filled(self) -> Self {
-        for (at, byte) in pattern(self.layout.size()).enumerate() {
-            // SAFETY: within the block.
-            unsafe { self.start.add(at).write(byte) };
-        }
+        let size = self.layout.size();
+        // SAFETY: the block is this one's alone, and so long.
+        unsafe { self.start.copy_from_nonoverlapping(pattern(size).as_ptr(), size) };
         self
     }
 
@@ -64,7 +73,7 @@ impl Block {
         // SAFETY: the block is this one's alone, and filled so far.
         let bytes =
             unsafe { std::slice::from_raw_parts(self.start, self.layout.size().min(filled)) };
-        assert!(bytes.iter().copied().eq(pattern(filled).take(bytes.len())), "{:?}", self.layout);
+        assert!(bytes == &pattern(filled)[..bytes.len()], "{:?}", self.layout);
     }
 
     /// Asserts that a block of `before` bytes is whole, and fills it anew.
@@ -123,13 +132,12 @@ impl Foreign {
         let size = block.layout.size();
         // SAFETY: the block is of the allocator that C shares.
         let usable = unsafe { (self.malloc_usable_size)(block.start.cast()) };
-        assert!((size..size + ROUNDED).contains(&usable), "{:?} is {usable}", block.layout);
+        assert!((size..=2 * (size + ROUNDED)).contains(&usable), "{:?} is {usable}", block.layout);
         if size >= 16 {
             assert_eq!(block.start.addr() % 16, 0, "{:?}", block.layout);
-            let first = pattern(size).take(16).collect::<Vec<_>>();
             // SAFETY: 16 bytes that are filled, at a multiple of 16: read by one aligned load.
             let loaded = unsafe { block.start.cast::<u128>().read() };
-            assert_eq!(loaded.to_ne_bytes().as_slice(), first);
+            assert_eq!(loaded.to_ne_bytes(), pattern(size)[..16]);
         }
         block.check(size);
         block
@@ -174,28 +182,45 @@ impl Foreign {
         self.free(self.measured(Block { start, layout }.filled()));
     }
 
-    /// Has C free what Rust allocates, again and again: addresses come again, so what nobody told the
-    /// profiler is found out, and in use does not grow.
+    /// Has C free what Rust allocates, again and again. Addresses come again, so in use does not grow.
     ///
     /// # Panics
     ///
     /// It does.
     #[track_caller]
-    pub fn check_in_use(self, rate: u64, then: u64) {
-        const KEPT: usize = 8;
-        let [mut in_use, mut last] = [0; 2];
-        let layout = Layout::new::<[u64; 5]>();
-        let blocks = |rate| at(rate, || [(); KEPT].map(|()| Block::new(layout)));
-        let before = at(0, || sums_under(&Block::new));
-        for round in 0..200 {
-            at(0, || blocks(rate).into_iter().for_each(|block| self.free(block)));
-            at(0, || blocks(then).into_iter().for_each(|block| self.free(block)));
-            let sums = at(0, || sums_under(&Block::new));
-            last = sums[2] - before[2];
-            in_use = if round == 20 { last } else { in_use };
+    pub fn check_in_use(self) {
+        const ROUNDS: usize = 1000;
+        let sums = || at(0, || sums_under(&blocks));
+        let mut addresses = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let blocks = at(1, blocks);
+            addresses.extend(blocks.iter().map(|block| block.start.addr()));
+            at(1, || blocks.into_iter().for_each(|block| self.free(block)));
         }
-        assert!(last <= in_use + KEPT as i64, "{in_use} in use after 20 rounds, {last} after 200");
+        let [objects, _, in_use, _] = sums();
+        assert_eq!(objects, (ROUNDS * BLOCKS) as i64);
+        // One at each address, the last.
+        assert!(in_use <= addresses.len() as i64, "{in_use} at {} addresses", addresses.len());
+        assert!(addresses.len() < 100 * BLOCKS, "addresses do not come again: {}", addresses.len());
+        // Rust frees what is at the same addresses, and nothing is left of those that it meets.
+        let mut met = BTreeSet::new();
+        for _ in 0..10 {
+            let blocks = at(0, blocks);
+            met.extend(blocks.iter().map(|block| block.start.addr()));
+            at(0, || blocks.into_iter().for_each(Block::free));
+        }
+        let left = addresses.difference(&met).count();
+        assert!(left < addresses.len(), "no address comes again");
+        let in_use = sums()[2];
+        assert!(in_use <= left as i64, "{in_use} in use, {left} addresses are left");
     }
+}
+
+#[inline(never)]
+fn blocks() -> [Block; BLOCKS] {
+    let blocks = [(); BLOCKS].map(|()| Block::new(Layout::new::<[u64; 5]>()));
+    keep!();
+    blocks
 }
 
 fn layouts(size: usize) -> impl Iterator<Item = Layout> {

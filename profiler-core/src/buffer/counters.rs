@@ -56,8 +56,8 @@ pub(crate) struct Counters {
     freed_objects: AtomicU64,
     /// The count of allocated bytes at which the next sample is due; the greatest number for never.
     next_sample: AtomicU64,
-    /// From this size on a free leaves its fast path.
-    looked_up_from: usize,
+    /// Bits of the number of a block's page by which a free asks about it.
+    page_bits: usize,
     owner: Owner,
     next: AtomicPtr<Counters>,
     // The owner's alone.
@@ -94,11 +94,12 @@ pub(crate) struct Totals {
 }
 
 impl Counters {
-    /// Makes counters from five atomics of value 0, a null pointer, and the size from which on a free
-    /// leaves its fast path. `next_sample` is 0 too, so the first allocation leaves it as well.
+    /// Makes counters from five atomics of value 0, a null pointer, and the bits of the number
+    /// of its page by which a free asks: all, or none to lead all frees off their fast path. `next_sample` is
+    /// 0 too, so the first allocation leaves it as well.
     pub(crate) const fn new(
         zeros: [AtomicU64; 5],
-        looked_up_from: usize,
+        page_bits: usize,
         owner: Owner,
         next: AtomicPtr<Self>,
     ) -> Self {
@@ -109,7 +110,7 @@ impl Counters {
             freed_bytes,
             freed_objects,
             next_sample,
-            looked_up_from,
+            page_bits,
             owner,
             next,
             rate: Cell::new(0),
@@ -169,20 +170,10 @@ impl Counters {
         self.forget_sample();
     }
 
-    /// Counts a free, and returns true, unless blocks of that size are looked up. Owner only.
+    /// Returns the bits of the number of a block's page by which a free asks about it.
     #[inline]
-    pub(crate) fn free(&self, size: usize) -> bool {
-        if self.is_looked_up(size) {
-            return false;
-        }
-        self.count_free(size);
-        true
-    }
-
-    /// Returns whether the free of a block of that size leaves its fast path, whatever its address.
-    #[inline]
-    pub(crate) fn is_looked_up(&self, size: usize) -> bool {
-        size >= self.looked_up_from
+    pub(crate) fn page_bits(&self) -> usize {
+        self.page_bits
     }
 
     /// Counts a free. Owner only.

@@ -21,5 +21,6 @@ mod slot;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;
+pub(crate) mod vicinity;
 pub(crate) mod wait;
 pub(crate) mod writer;

@@ -3,17 +3,21 @@
 #![allow(unsafe_code, reason = "a row's pointer is kept as a word")]
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 use super::sampler::{self, Weight};
 use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::live_set::{Held, LiveSet};
 use crate::buffer::record::{Header, Marker, Source};
 use crate::buffer::row::Row;
+use crate::buffer::vicinity::{PAGES, Vicinity};
 use crate::capture::Prepared;
 
 /// 512 buckets hold the samples of more than 1 GiB at the default rate in 116 KiB.
 static LIVE: LiveSet = LiveSet::new(AtomicPtr::new(ptr::null_mut()), AtomicU64::new(0), 512);
+/// Where they lie.
+static VICINITY: Vicinity<PAGES> = Vicinity::new([const { AtomicU8::new(0) }; PAGES]);
+
 /// What is kept of a sample until its block is freed.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -52,52 +56,69 @@ fn lost() -> Header {
     Header { marker: Marker::Lost, ..Header::new(Source::Alloc) }
 }
 
-/// Records a sample and enters it into the set; false if the set finds no room, and then the sample
-/// is recorded as lost and freed.
-pub(super) fn enter(block: *mut u8, size: usize, rate: u64) -> bool {
-    end_stale(block);
+/// Returns whether a block may be sampled; `bits` are the thread's [`Counters::page_bits`].
+///
+/// [`Counters::page_bits`]: crate::buffer::counters::Counters::page_bits
+#[inline(always)]
+pub(super) fn may_hold(block: *mut u8, bits: usize) -> bool {
+    VICINITY.may_hold(block.addr(), bits)
+}
+
+/// Has every free be looked up that asks with no bits.
+pub(super) fn hold_back_strangers() {
+    VICINITY.fill(0);
+}
+
+/// Records an allocation if there is a rate by which it is sampled and it has not failed: in a row,
+/// and in the set. If the set finds no room, it is recorded as lost and freed.
+pub(super) fn begin(block: *mut u8, size: usize, rate: Option<u64>) {
+    if block.is_null() {
+        return;
+    }
+    if VICINITY.may_hold(block.addr(), usize::MAX) {
+        // An entry is of a block that C has freed.
+        end(block);
+    }
+    let Some(rate) = rate else { return };
     let weight = sampler::weight(size as u64, rate);
     let header = Header { size: sampler::class(size), ..Header::new(Source::Alloc) };
     let prepared = Prepared::new(header);
     let sample = Sample { row: prepared.row(), weight };
     let Weight { objects, bytes } = weight;
-    let entered = LIVE.insert(block.addr() as u64, sample.words());
-    if entered {
+    VICINITY.enter(block.addr());
+    if LIVE.insert(block.addr() as u64, sample.words()) {
         prepared.add_reentrant([objects, bytes, 0, 0]);
     } else {
-        lose(weight);
+        VICINITY.leave(block.addr());
+        EMERGENCY.add(&lost(), [objects, bytes, bytes, objects]);
     }
-    entered
 }
 
-/// Records a sample that cannot be found again at its free: as lost, and freed at once.
-pub(super) fn lose(Weight { objects, bytes }: Weight) {
-    EMERGENCY.add(&lost(), [objects, bytes, bytes, objects]);
-}
-
-/// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask.
+/// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask. Null is none,
+/// though nobody may free it.
 pub(super) fn hold(block: *mut u8) -> Option<Held> {
-    LIVE.hold(block.addr() as u64)
+    if block.is_null() { None } else { LIVE.hold(block.addr() as u64) }
 }
 
 /// Counts the free of a block whose entry is taken out.
-pub(super) fn end(held: Held) {
+pub(super) fn end_held(block: *mut u8, held: Held) {
     let sample = Sample::of(&held);
     held.release();
+    VICINITY.leave(block.addr());
     sample.count_free();
 }
 
-/// Counts the free of a block that others freed, if there was one at an address that the inner
-/// allocator has given again. Does nothing with null.
-pub(super) fn end_stale(block: *mut u8) {
-    if !block.is_null()
-        && let Some(held) = hold(block)
-    {
-        end(held);
+/// Counts the free of a block, if it was sampled.
+pub(super) fn end(block: *mut u8) {
+    if let Some(held) = hold(block) {
+        end_held(block, held);
     }
 }
 
-/// Returns the bytes that the set of live samples takes.
+/// Returns the bytes that the set of live samples takes, and the counts beside it once there is one.
 pub(crate) fn bytes() -> usize {
-    LIVE.bytes()
+    match LIVE.bytes() {
+        0 => 0,
+        bytes => bytes + size_of_val(&VICINITY),
+    }
 }

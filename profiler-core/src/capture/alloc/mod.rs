@@ -1,30 +1,27 @@
 //! Heap: which allocations are alive, and what was allocated, where.
 //!
 //! **Problem.** A sample must be found again when its block is freed, by any thread, and all other
-//! frees, 10,000 to one, should not pay for it. C code may free the block too, measure it, or rely on
-//! its alignment, as it may where the inner allocator is C's.
+//! frees, 10,000 to one, should not pay for it.
 //!
-//! **Idea.** A sampled block of less than 64 KiB is asked of the inner allocator with an alignment of
-//! [`ALIGN`]. Few other blocks have such an address, so the address alone tells a free that it need
-//! not look. Larger blocks are looked up at each free: they are rare and dear. Whether a block was
-//! sampled says the set of live samples ([`buffer::live_set`](crate::buffer::live_set)) alone, so an
-//! inner allocator with other habits costs time, not truth. A block is the inner allocator's own:
-//! nothing is written to it or before it, and it begins where the allocator says. Large blocks keep
-//! their layout, so `realloc` of one may still move pages instead of bytes.
+//! **Idea.** A sampled block is like any other: the inner allocator is asked for what the program asks
+//! for, and the program gets what it gives. So C code may free, resize and measure what Rust allocated
+//! where the inner allocator is C's, alignment is the inner allocator's, and `realloc` may move
+//! pages instead of bytes. A free asks one count, of the live samples in the block's page
+//! ([`buffer::vicinity`](crate::buffer::vicinity)); if there are some, the set of live samples
+//! ([`buffer::live_set`](crate::buffer::live_set)) says whether the block is one.
 //!
-//! **What C frees** leaves an entry behind, which is *stale*: its address may be handed out again for
-//! another block. The inner allocator must get each block back by the layout that it was asked for,
-//! so a stale entry must not be taken for that block's. Whoever allocates looks: an address that
-//! [`is_suspect`] and comes from the inner allocator ends an entry that is there. Hence at a free of
-//! such an address there is an entry if and only if this very block was sampled, and the layout
-//! follows from that. An entry of a large block may be at any address, and stays until its address
-//! is handed out as a large or a sampled one; by its layout nothing else is asked for, so that it can
-//! only be counted too long.
+//! **What C frees** leaves its entry behind. The entry ends when its address comes again and is freed,
+//! resized or sampled. Until then the block counts as alive, at most once for each address.
 //!
-//! **Refused**, by what mixed sizes cost more than this (`benches/README.md`): a filter that counts the live
-//! samples, asked at each free, 5.5 to 6 ns; one that forgets nothing 12 to 14 ns, and 21 and more as it fills; counters that
-//! threads share, 3.4 times the inner allocator's cost when two threads run at once. Blocks that begin 8 bytes
-//! behind the inner address cost the same, and C can neither free them nor measure them.
+//! **Refused**, by what mixed sizes cost more than this (`benches/README.md`): a filter that is asked by a hash of the
+//! address, 3 to 5 ns; one that forgets nothing 9 ns, and 15 as it fills; counters that threads share, 7 times the inner
+//! allocator's cost when two threads run at once. Sampled blocks of an alignment that others seldom have,
+//! 512 to 4,096: 2 to 5 ns, since allocators use memory again, so that after some samples many blocks
+//! are aligned so; and a block that C has freed would be given back by a wrong layout if its address
+//! came again. Sampled blocks that begin 8 bytes behind the inner address, a header there, and a range of
+//! addresses for sampled blocks cost the same within the noise, and C can do nothing with such blocks.
+//! To look at each allocation whether C has freed a sample at its address would cost 0.7 to 1 ns: a call where there is a
+//! jump.
 //!
 //! A sample and its free are sums in the row of the stack that allocated it: the row's thread adds
 //! the one, whoever frees adds the other.
@@ -40,16 +37,14 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 pub(crate) use self::live::bytes;
-use self::live::enter;
 use crate::buffer::counters::{Due, Totals};
-use crate::buffer::live_set::Held;
 use crate::capture::{self, rates};
 use crate::sys;
 
-/// What the address of a sampled block of less than [`LARGE`] bytes is a multiple of.
-const ALIGN: usize = 1024;
-/// From this size on blocks keep their layout and are looked up at each free.
-const LARGE: usize = 64 << 10;
+/// An allocation of fewer bytes that fails stays counted, as if it had not: to look whether it has would
+/// take a frame around the inner allocator's call, half of what an allocation costs, and where so little
+/// memory cannot be had a program hardly goes on.
+const SMALL: usize = 4 << 10;
 
 /// The inner allocator's call to give memory back, a `fn()`, or null.
 static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -78,9 +73,11 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 ///
 /// # What it does not see
 ///
-/// Memory that C code allocates, and what is mapped by `mmap`. Memory that Rust allocates must be
-/// freed by Rust: a pointer handed to C's `free`, which is wrong with any allocator but happens to
-/// work with `System`, crashes with this one if the block was sampled.
+/// Memory that C code allocates, and what is mapped by `mmap`. What C does with memory that Rust
+/// allocated, where both use one allocator: it works as without the profiler, since every block is the
+/// inner allocator's own, but the profiler learns nothing of a free by C. The sample of such a block stays in
+/// use until its address comes again and is freed by Rust or sampled; [`memory`](crate::memory()) counts the
+/// block as alive for ever.
 ///
 /// # Signals
 ///
@@ -111,58 +108,44 @@ impl<A> ProfiledAllocator<A> {
     }
 }
 
-/// Whether a block may be in the set of live samples by its address. So may null, for which whoever
-/// allocates need not look a second time.
-#[inline(always)]
-fn is_suspect(block: *mut u8) -> bool {
-    block.addr() & (ALIGN - 1) == 0
-}
-
-/// Returns the layout by which a sampled block is asked for and given back.
-const fn sampled(layout: Layout) -> Layout {
-    if layout.size() >= LARGE || layout.align() >= ALIGN {
-        return layout;
-    }
-    // SAFETY: the alignment is a power of two, and the size far from the greatest.
-    unsafe { Layout::from_size_align_unchecked(layout.size(), ALIGN) }
-}
-
-// SAFETY: blocks are the inner allocator's. Each is given back with the layout that it was asked for:
-// `sampled(layout)` if it has an entry in the set of live samples, else `layout`. That there is an entry
-// only if there must be one, the top of this file says.
+// SAFETY: every block is the inner allocator's, asked for and given back by the same layout.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        if let Err(due) = thread::current().allocate(layout.size()) {
+        match thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc, due) };
+            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc(layout) },
+            // SAFETY: given by the caller.
+            Ok(()) => unsafe { self.alloc_large(layout, A::alloc) },
+            // SAFETY: given by the caller.
+            Err(due) => unsafe { self.alloc_slow(layout, A::alloc, due) },
         }
-        // SAFETY: given by the caller.
-        let block = unsafe { self.inner.alloc(layout) };
-        if is_suspect(block) { looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         sys::assert_may_allocate();
-        if let Err(due) = thread::current().allocate(layout.size()) {
+        match thread::current().allocate(layout.size()) {
             // SAFETY: given by the caller.
-            return unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) };
+            Ok(()) if layout.size() < SMALL => unsafe { self.inner.alloc_zeroed(layout) },
+            // SAFETY: given by the caller.
+            Ok(()) => unsafe { self.alloc_large(layout, A::alloc_zeroed) },
+            // SAFETY: given by the caller.
+            Err(due) => unsafe { self.alloc_slow(layout, A::alloc_zeroed, due) },
         }
-        // SAFETY: given by the caller.
-        let block = unsafe { self.inner.alloc_zeroed(layout) };
-        if is_suspect(block) { looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         sys::assert_may_allocate();
-        if is_suspect(block) || !thread::current().free(layout.size()) {
+        let counters = thread::current();
+        if live::may_hold(block, counters.page_bits()) {
             // SAFETY: given by the caller.
             return unsafe { Self::dealloc_slow(block, layout.size(), layout.align(), self) };
         }
-        // SAFETY: not sampled, so it is the inner allocator's with this layout.
+        counters.count_free(layout.size());
+        // SAFETY: given by the caller.
         unsafe { self.inner.dealloc(block, layout) };
     }
 
@@ -170,7 +153,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         sys::assert_may_allocate();
         let counters = thread::current();
-        let counted = if is_suspect(block) || counters.is_looked_up(layout.size().max(size)) {
+        let counted = if live::may_hold(block, counters.page_bits()) {
             Err(counters.due())
         } else {
             counters.allocate(size)
@@ -179,34 +162,36 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
             // SAFETY: given by the caller.
             return unsafe { self.realloc_slow(block, layout, size, due) };
         }
-        // SAFETY: not sampled, so it is the inner allocator's with this layout.
+        // SAFETY: given by the caller.
         let moved = unsafe { self.inner.realloc(block, layout, size) };
-        if is_suspect(moved) && looked_at(moved, size).is_null() {
-            return moved;
+        if moved.is_null() {
+            thread::take_back(size);
+        } else {
+            counters.count_free(layout.size());
         }
-        counters.count_free(layout.size());
         moved
     }
-}
-
-/// Goes on with a suspect that the inner allocator has given for an allocation that is counted and not
-/// sampled, and returns it: an entry of its address is of a block that was freed by others, and null is
-/// no allocation.
-#[cold]
-#[inline(never)]
-fn looked_at(block: *mut u8, size: usize) -> *mut u8 {
-    if block.is_null() {
-        thread::current().take_back(size);
-    } else {
-        live::end_stale(block);
-    }
-    block
 }
 
 /// How the inner allocator is asked: `alloc` or `alloc_zeroed`.
 type Ask<A> = unsafe fn(&A, Layout) -> *mut u8;
 
 impl<A: GlobalAlloc> ProfiledAllocator<A> {
+    /// Allocates what is counted already and not sampled.
+    ///
+    /// # Safety
+    ///
+    /// That of [`GlobalAlloc::alloc`].
+    #[inline(never)] // PERF: else its frame would be made for small allocations too.
+    unsafe fn alloc_large(&self, layout: Layout, ask: Ask<A>) -> *mut u8 {
+        // SAFETY: given by the caller.
+        let block = unsafe { ask(&self.inner, layout) };
+        if block.is_null() {
+            thread::take_back(layout.size());
+        }
+        block
+    }
+
     /// # Safety
     ///
     /// That of [`GlobalAlloc::alloc`].
@@ -215,7 +200,8 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     unsafe fn alloc_slow(&self, layout: Layout, ask: Ask<A>, due: Due) -> *mut u8 {
         let rate = self.decide(due, layout.size());
         // SAFETY: given by the caller.
-        let block = unsafe { self.alloc_decided(layout, ask, rate) };
+        let block = unsafe { ask(&self.inner, layout) };
+        live::begin(block, layout.size(), rate);
         count(block, Some(layout.size()), None);
         block
     }
@@ -230,39 +216,6 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         counters.decide(due, size, &thread::SAMPLING, sampler::gap)
     }
 
-    /// Allocates, sampled if there is a rate; counts nothing.
-    ///
-    /// # Safety
-    ///
-    /// That of [`GlobalAlloc::alloc`].
-    unsafe fn alloc_decided(&self, layout: Layout, ask: Ask<A>, rate: Option<u64>) -> *mut u8 {
-        let plain = || {
-            // SAFETY: given by the caller.
-            let block = unsafe { ask(&self.inner, layout) };
-            live::end_stale(block);
-            block
-        };
-        let Some(rate) = rate else { return plain() };
-        let inner = sampled(layout);
-        // SAFETY: given by the caller; the layout differs in its alignment alone.
-        let block = unsafe { ask(&self.inner, inner) };
-        if block.is_null() && inner != layout {
-            // There may be room for the block where it need not be aligned so.
-            let block = plain();
-            if !block.is_null() {
-                live::lose(sampler::weight(layout.size() as u64, rate));
-            }
-            return block;
-        }
-        if block.is_null() || enter(block, layout.size(), rate) || inner == layout {
-            return block;
-        }
-        // Without an entry it would be given back by the other layout.
-        // SAFETY: allocated above, with this layout.
-        unsafe { self.inner.dealloc(block, inner) };
-        plain()
-    }
-
     /// PERF: takes what the global allocator is called with, in that order, and itself last, so that
     /// the fast path moves no arguments.
     ///
@@ -275,24 +228,10 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         // SAFETY: they come from a layout.
         let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
         count(block, None, Some(size));
-        let held = live::hold(block);
-        // SAFETY: given by the caller.
-        unsafe { allocator.give_back(block, layout, held) };
-    }
-
-    /// Gives a block back to the inner allocator.
-    ///
-    /// # Safety
-    ///
-    /// That of [`GlobalAlloc::dealloc`]; `held` is the block's entry in the set of live samples.
-    unsafe fn give_back(&self, block: *mut u8, layout: Layout, held: Option<Held>) {
-        let inner = if held.is_some() { sampled(layout) } else { layout };
         // Before the inner allocator may give the address to another thread.
-        if let Some(held) = held {
-            live::end(held);
-        }
-        // SAFETY: given by the caller; it was asked for with this layout.
-        unsafe { self.inner.dealloc(block, inner) };
+        live::end(block);
+        // SAFETY: given by the caller.
+        unsafe { allocator.inner.dealloc(block, layout) };
     }
 
     /// # Safety
@@ -307,42 +246,17 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         size: usize,
         due: Due,
     ) -> *mut u8 {
-        // SAFETY: the caller sees to it that the new size with this alignment is a layout.
-        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let rate = self.decide(due, size);
+        // Taken out before the inner allocator may give the address to another thread.
         let held = live::hold(block);
-        let keeps_layout = (held.is_none() || sampled(layout) == layout)
-            && (rate.is_none() || sampled(new) == new);
-        let moved = if keeps_layout {
-            // SAFETY: it was asked for with this layout.
-            let moved = unsafe { self.inner.realloc(block, layout, size) };
-            match held {
-                Some(held) if moved.is_null() => held.put_back(),
-                Some(held) => live::end(held),
-                None => {}
-            }
-            match rate {
-                Some(rate) if !moved.is_null() => {
-                    enter(moved, size, rate);
-                }
-                _ => live::end_stale(moved),
-            }
-            moved
-        } else {
-            // SAFETY: given by the caller.
-            let moved = unsafe { self.alloc_decided(new, A::alloc, rate) };
-            if moved.is_null() {
-                if let Some(held) = held {
-                    held.put_back();
-                }
-            } else {
-                // SAFETY: both are at least so long, and a new block overlaps no other.
-                unsafe { ptr::copy_nonoverlapping(block, moved, size.min(layout.size())) };
-                // SAFETY: given by the caller, who has done with the old block.
-                unsafe { self.give_back(block, layout, held) };
-            }
-            moved
-        };
+        // SAFETY: given by the caller.
+        let moved = unsafe { self.inner.realloc(block, layout, size) };
+        match held {
+            Some(held) if moved.is_null() => held.put_back(),
+            Some(held) => live::end_held(block, held),
+            None => {}
+        }
+        live::begin(moved, size, rate);
         count(moved, Some(size), Some(layout.size()));
         moved
     }
@@ -386,26 +300,4 @@ pub(crate) fn release() -> Option<fn()> {
     let release = RELEASE.load(Ordering::Relaxed);
     // SAFETY: null, or stored from a `fn()`.
     unsafe { std::mem::transmute::<*mut (), Option<fn()>>(release) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is looked up at a free holds what a sample is asked for with.
-    #[test]
-    fn every_sampled_block_is_looked_up() {
-        let sizes = [0, 1, 24, LARGE - 1, LARGE, LARGE + 1, isize::MAX as usize / 2];
-        let aligns = (0..usize::BITS - 2).map(|log| 1_usize << log);
-        for (size, align) in
-            sizes.into_iter().flat_map(|size| aligns.clone().map(move |align| (size, align)))
-        {
-            let Ok(layout) = Layout::from_size_align(size, align) else { continue };
-            let inner = sampled(layout);
-            assert_eq!(inner.size(), size);
-            let is_aligned =
-                inner.align() >= ALIGN && is_suspect(ptr::without_provenance_mut(inner.align()));
-            assert!(is_aligned || size >= LARGE && inner == layout, "{layout:?}: {inner:?}");
-        }
-    }
 }

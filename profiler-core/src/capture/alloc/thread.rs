@@ -7,13 +7,13 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use super::LARGE;
+use super::live;
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
 use crate::sys;
 
-/// Stands in for a thread without counters: everything leads off the fast paths, since blocks of every
-/// size are looked up and the first sample is always due.
+/// Stands in for a thread without counters: everything leads off the fast paths, since the first sample
+/// is always due, and page 0, about which all frees ask without bits, is full as soon as a thread has joined.
 static NOBODY: Counters = Counters::new(
     [const { AtomicU64::new(0) }; 5],
     0,
@@ -48,6 +48,14 @@ pub(super) fn joined() -> Option<&'static Counters> {
     if ptr::eq(current, &NOBODY) { join() } else { Some(current) }
 }
 
+/// Takes back an allocation of this thread that was counted and then failed. It finds the counters
+/// again, so that the fast path need not keep them across the inner allocator's call.
+#[cold]
+#[inline(never)]
+pub(super) fn take_back(size: usize) {
+    current().take_back(size);
+}
+
 /// Counts for a thread that has no counters.
 pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
     NOBODY.count_shared(allocated, freed);
@@ -55,6 +63,7 @@ pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
 
 #[cold]
 fn join() -> Option<&'static Counters> {
+    live::hold_back_strangers();
     let owner = sys::thread_id();
     // A number that could not be had is 0, and would be anybody's.
     let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive)).flatten();
@@ -89,7 +98,7 @@ fn make(owner: u32) -> Option<NonNull<Counters>> {
     let counters = NonNull::new(memory.cast::<Counters>())?;
     let content = Counters::new(
         [const { AtomicU64::new(0) }; 5],
-        LARGE,
+        usize::MAX,
         Owner::new(owner),
         AtomicPtr::new(ptr::null_mut()),
     );
