@@ -172,11 +172,6 @@ static ADDRESS: AtomicUsize = AtomicUsize::new(0);
 fn check_freed_by_others(first: Layout, second: Layout, way: Way, rate: u64, goes: Way) {
     let what = format!("{first:?}, {second:?} {way:?} at {rate}, {goes:?}");
     set_rates(Rates::ALL);
-    let before = in_use();
-    let in_use = || {
-        let now = in_use();
-        [now[0] - before[0], now[1] - before[1]]
-    };
     // SAFETY: the size is not zero.
     let block = unsafe { TOLD_HEAP.alloc(first) };
     assert_eq!(in_use(), [1, first.size() as i64], "{what}");
@@ -215,7 +210,7 @@ fn check_freed_by_others(first: Layout, second: Layout, way: Way, rate: u64, goe
 #[test]
 fn what_others_free_is_alive_until_its_address_comes_again() {
     let _turn = turn();
-    let layouts = [(24, 8), (24, 1), (40, 16), (24, 1024), (24, 4096), (64 << 10, 8)]
+    let layouts = [(24, 8), (40, 1024), (64 << 10, 8)]
         .map(|(size, align)| Layout::from_size_align(size, align).expect("a layout"));
     for (first, second) in layouts.iter().flat_map(|first| layouts.map(|second| (*first, second))) {
         for way in [Way::Plain, Way::Zeroed, Way::Resized] {

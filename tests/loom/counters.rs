@@ -1,8 +1,4 @@
 //! The models of the threads' counters and of the sums of samples.
-//!
-//! A switch comes before an access, never between an access and the fence behind it. So it cannot be
-//! shown that a thread which reads a new rate before the fence of `Sampling::set` needs the `Release`
-//! and the `Acquire` of the rate; all other orders can.
 
 #![allow(unsafe_code, reason = "the writer's side of a tally is for one thread at a time")]
 

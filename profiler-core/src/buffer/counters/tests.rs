@@ -77,7 +77,7 @@ const RATES: [u64; 2] = [2_000, 8_000];
 #[test]
 fn allocations_while_the_rate_is_being_set_are_estimated_without_bias() {
     let thread = Allocating::new(1);
-    for round in 0..50_000 {
+    for round in 0..100_000 {
         thread.set(RATES[round % 2], || {
             for _ in 0..4 {
                 thread.allocate(SIZE, || ());
