@@ -23,8 +23,6 @@ pub(crate) trait Mark: Sync {
         false
     }
 
-    const KEEPS_SIZE: bool = true;
-
     /// Looks at such a block, which may be null.
     fn look_at(&self, _block: *mut u8) {}
 
@@ -136,11 +134,7 @@ unsafe impl<M: Mark> GlobalAlloc for Candidate<M> {
         }
         // SAFETY: given by the caller.
         let block = unsafe { System.alloc(layout) };
-        if self.0.is_fresh_suspect(block) {
-            self.looked_at(block, if M::KEEPS_SIZE { layout.size() } else { 0 })
-        } else {
-            block
-        }
+        if self.0.is_fresh_suspect(block) { self.looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]

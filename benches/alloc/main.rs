@@ -16,7 +16,7 @@ use profiler_benches::{Case, compare_by_rounds, down, instructions};
 use profiler_core::{Config, ProfiledAllocator, Rates, set_rates};
 
 use candidates::{Candidate, LIVE, NoMark, SharedCounters};
-use marks::{Aligned, CountingFilter, Header, Neighbours, PlainFilter, Range, Shift};
+use marks::{Aligned, CountingFilter, Header, Page, PlainFilter, Range, Shift};
 use program::{Load, Mixed, Own, Program, Small, two};
 
 #[global_allocator]
@@ -32,15 +32,11 @@ static ADDRESSES: Addresses = Addresses::new();
 
 static NO_MARK: Candidate<NoMark> = Candidate(NoMark);
 static SHIFT: Candidate<Shift> = Candidate(Shift);
-static ALIGNED_512: Candidate<Aligned<512, true>> = Candidate(Aligned);
-static ALIGNED_1024: Candidate<Aligned<1024, true>> = Candidate(Aligned);
-static ALIGNED_4096: Candidate<Aligned<4096, true>> = Candidate(Aligned);
-static N1: Candidate<Neighbours<10, { 1 << 20 }, 0>> = Candidate(Neighbours::new());
-static N2: Candidate<Neighbours<11, { 1 << 20 }, 0>> = Candidate(Neighbours::new());
-static N3: Candidate<Neighbours<12, { 1 << 20 }, 0>> = Candidate(Neighbours::new());
-static N4: Candidate<Neighbours<12, { 1 << 22 }, 0>> = Candidate(Neighbours::new());
-static N5: Candidate<Neighbours<11, { 1 << 20 }, 1>> = Candidate(Neighbours::new());
-static TRUSTED_1024: Candidate<Aligned<1024, false>> = Candidate(Aligned);
+static PAGED: Candidate<Page<false>> = Candidate(Page::new());
+static LOOKING: Candidate<Page<true>> = Candidate(Page::new());
+static ALIGNED_512: Candidate<Aligned<512>> = Candidate(Aligned);
+static ALIGNED_1024: Candidate<Aligned<1024>> = Candidate(Aligned);
+static ALIGNED_4096: Candidate<Aligned<4096>> = Candidate(Aligned);
 static HEADER: Candidate<Header> = Candidate(Header);
 static COUNTING: Candidate<CountingFilter> = Candidate(CountingFilter::new());
 static FRESH: Candidate<PlainFilter> = Candidate(PlainFilter::new());
@@ -56,15 +52,11 @@ programs! {
     Meanwhile: MEANWHILE;
     Unmarked: NO_MARK;
     Shifted: SHIFT;
+    ByPage: PAGED;
+    Looking: LOOKING;
     Aligned512: ALIGNED_512;
     Aligned1024: ALIGNED_1024;
     Aligned4096: ALIGNED_4096;
-    Trusted1024: TRUSTED_1024;
-    N1_: N1;
-    N2_: N2;
-    N3_: N3;
-    N4_: N4;
-    N5_: N5;
     Headed: HEADER;
     Counted: COUNTING;
     Filtered: FRESH;
@@ -180,12 +172,9 @@ fn fill() {
     let address = |number: usize| 0x1000_0000_0000 + (number.wrapping_mul(0x9E37_79B9) << 4);
     for number in 0..BYTES / (512 << 10) {
         LIVE.insert(address(number) as u64, [0; 3]);
+        PAGED.0.enter(address(number));
+        LOOKING.0.enter(address(number));
         COUNTING.0.enter(address(number));
-        N1.0.enter(address(number));
-        N2.0.enter(address(number));
-        N3.0.enter(address(number));
-        N4.0.enter(address(number));
-        N5.0.enter(address(number));
         FRESH.0.enter(address(number));
     }
     // An hour at 70 MB a second.
@@ -200,17 +189,13 @@ fn candidates<L: Load>(most_threads: u32) {
                 case::<L, Plain>(threads, "`System`"),
                 case::<L, Ours>(threads, "ours").budget("+1.0 ns"),
                 case::<L, Unmarked>(threads, "counted and sampled, frees are told nothing"),
+                case::<L, ByPage>(threads, "samples of each page, then the set (ours, no stacks)"),
+                case::<L, Looking>(threads, "the same, allocations look too"),
                 case::<L, Aligned512>(threads, "aligned to 512, then the set"),
-                case::<L, Aligned1024>(threads, "aligned to 1024, then the set (ours, no stacks)"),
+                case::<L, Aligned1024>(threads, "aligned to 1024, then the set"),
                 case::<L, Aligned4096>(threads, "aligned to 4096, then the set"),
-                case::<L, Trusted1024>(threads, "aligned to 1024, looked up at frees only"),
                 case::<L, Shifted>(threads, "address ≡ 8 mod 16, then the set"),
                 case::<L, Headed>(threads, "address ≡ 8 mod 16, then a header"),
-                case::<L, N1_>(threads, "n 10 20"),
-                case::<L, N2_>(threads, "n 11 20"),
-                case::<L, N3_>(threads, "n 12 20"),
-                case::<L, N4_>(threads, "n 12 22"),
-                case::<L, N5_>(threads, "n 11 20 looks"),
                 case::<L, Counted>(threads, "counting filter"),
                 case::<L, Filtered>(threads, "filter that forgets nothing, new"),
                 case::<L, FilteredLong>(threads, "such a filter after 500,000 samples"),
@@ -222,18 +207,14 @@ fn candidates<L: Load>(most_threads: u32) {
 }
 
 fn main() {
-    if std::env::var_os("QUICK").is_none() {
-        hot_paths("before the start");
-    }
+    hot_paths("before the start");
     profiler_core::start(Config::default()).expect("the first start");
     fill();
-    if std::env::var_os("QUICK").is_none() {
-        set_rates(Rates::DEFAULT.heap_bytes(0));
-        hot_paths("rate 0");
-        set_rates(Rates::DEFAULT);
-        hot_paths("default rate");
-        samples();
-    }
+    set_rates(Rates::DEFAULT.heap_bytes(0));
+    hot_paths("rate 0");
+    set_rates(Rates::DEFAULT);
+    hot_paths("default rate");
+    samples();
     candidates::<Small>(2);
     candidates::<Mixed<256>>(2);
     candidates::<Mixed<8_192>>(1);

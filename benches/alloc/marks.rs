@@ -5,8 +5,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
+use crate::buffer::vicinity::{PAGES, Vicinity};
 use crate::candidates::{LIVE, Mark};
 
 const SHIFT: usize = 8;
@@ -53,25 +54,16 @@ fn left(block: *mut u8) -> bool {
     LIVE.hold(block.addr() as u64).map(|held| held.release()).is_some()
 }
 
-/// An address that is a multiple of `ALIGN`, and then the set decides. The product's, if entries of
-/// blocks that others freed are looked for at each allocation.
-pub(crate) struct Aligned<const ALIGN: usize, const LOOKS: bool>;
+/// An address that is a multiple of `ALIGN`, and then the set decides. To be sound with inner allocators that
+/// ask for a block's layout at its free, each allocation would have to look too.
+pub(crate) struct Aligned<const ALIGN: usize>;
 
-impl<const ALIGN: usize, const LOOKS: bool> Mark for Aligned<ALIGN, LOOKS> {
+impl<const ALIGN: usize> Mark for Aligned<ALIGN> {
     fn allocate(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= LARGE {
             return entered(layout);
         }
         entered(layout.align_to(ALIGN).expect("sizes are small"))
-    }
-
-    #[inline(always)]
-    fn is_fresh_suspect(&self, block: *mut u8) -> bool {
-        LOOKS && block.addr() & (ALIGN - 1) == 0
-    }
-
-    fn look_at(&self, block: *mut u8) {
-        left(block);
     }
 
     #[inline(always)]
@@ -163,7 +155,7 @@ impl Mark for Header {
     }
 }
 
-/// Places of both filters: 25 for each of the samples of 10 GiB, so that one free in 25 is told to
+/// Places of both filters by a hash: 25 for each of the samples of 10 GiB, so that one free in 25 is told to
 /// look in vain.
 const PLACES: usize = 1 << 19;
 
@@ -207,30 +199,21 @@ impl Mark for CountingFilter {
     }
 }
 
-/// Counts the live samples of each piece of `1 << GRANULE` bytes of the address space, modulo
-/// `PIECES` of them: neighbours of blocks are neighbours here, so that what is asked is in the caches.
-pub(crate) struct Neighbours<const GRANULE: u32, const PIECES: usize, const LOOKS: u8>(
-    [AtomicU8; PIECES],
-);
+/// The product's: counts the live samples of each page, and `LOOKS` also at each allocation whether C has
+/// freed a sample at its address.
+pub(crate) struct Page<const LOOKS: bool>(Vicinity<PAGES>);
 
-impl<const GRANULE: u32, const PIECES: usize, const LOOKS: u8> Neighbours<GRANULE, PIECES, LOOKS> {
+impl<const LOOKS: bool> Page<LOOKS> {
     pub(crate) const fn new() -> Self {
-        Self([const { AtomicU8::new(0) }; PIECES])
-    }
-
-    #[inline(always)]
-    fn piece(&self, address: usize) -> &AtomicU8 {
-        &self.0[(address >> GRANULE) & (PIECES - 1)]
+        Self(Vicinity::new([const { AtomicU16::new(0) }; PAGES]))
     }
 
     pub(crate) fn enter(&self, address: usize) {
-        self.piece(address).fetch_add(1, Ordering::Relaxed);
+        self.0.enter(address);
     }
 }
 
-impl<const GRANULE: u32, const PIECES: usize, const LOOKS: u8> Mark
-    for Neighbours<GRANULE, PIECES, LOOKS>
-{
+impl<const LOOKS: bool> Mark for Page<LOOKS> {
     fn allocate(&self, layout: Layout) -> *mut u8 {
         let block = entered(layout);
         self.enter(block.addr());
@@ -239,20 +222,18 @@ impl<const GRANULE: u32, const PIECES: usize, const LOOKS: u8> Mark
 
     #[inline(always)]
     fn is_fresh_suspect(&self, block: *mut u8) -> bool {
-        LOOKS != 0 && self.piece(block.addr()).load(Ordering::Relaxed) != 0
+        LOOKS && self.0.is_inhabited(block.addr(), usize::MAX)
     }
 
-    const KEEPS_SIZE: bool = LOOKS == 2;
-
     fn look_at(&self, block: *mut u8) {
-        if left(block) {
-            self.piece(block.addr()).fetch_sub(1, Ordering::Relaxed);
+        if self.0.may_hold(block.addr()) && left(block) {
+            self.0.leave(block.addr());
         }
     }
 
     #[inline(always)]
     fn is_suspect(&self, block: *mut u8, _layout: Layout) -> bool {
-        self.piece(block.addr()).load(Ordering::Relaxed) != 0
+        self.0.is_inhabited(block.addr(), usize::MAX)
     }
 
     unsafe fn free(&self, block: *mut u8, layout: Layout) {

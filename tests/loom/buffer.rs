@@ -4,7 +4,7 @@ pub(crate) mod primitive {
     #![allow(unsafe_code, reason = "raw memory becomes atomics")]
 
     pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence,
+        AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering, fence,
     };
 
     pub(crate) use crate::wide::AtomicU128;

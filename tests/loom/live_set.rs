@@ -5,7 +5,7 @@
 //! stored later.
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 use crate::buffer::live_set::{Held, LiveSet};
 use crate::buffer::vicinity::Vicinity;
@@ -180,19 +180,19 @@ fn freed_unseen(order: Order) {
 
 /// Two threads sample blocks of one page, and each frees what it is handed by the other one.
 fn known_by_page(order: Order) {
-    let vicinity = Arc::new(Vicinity::<1>::new([AtomicU8::new(0)]));
+    let vicinity = Arc::new(Vicinity::<1>::new([AtomicU16::new(0)]));
     let mail = [Mail::new(), Mail::new()];
     let freed = order.run([0, 1].map(|side| -> Box<dyn FnOnce() -> bool> {
         let vicinity = Arc::clone(&vicinity);
         let (outgoing, incoming) = (Arc::clone(&mail[side]), Arc::clone(&mail[1 - side]));
         Box::new(move || {
-            vicinity.enter(0);
+            vicinity.enter(16 * (1 - side));
             outgoing.send(1);
             let Some(_) = incoming.receive() else { return false };
-            assert!(vicinity.may_hold(0, usize::MAX), "the block is not looked up");
-            vicinity.leave(0);
+            assert!(vicinity.may_hold(16 * side), "the block is not looked up");
+            vicinity.leave(16 * side);
             true
         })
     }));
-    assert_eq!(vicinity.may_hold(0, usize::MAX), freed != [true, true]);
+    assert_eq!(vicinity.is_inhabited(0, usize::MAX), freed != [true, true]);
 }

@@ -4,7 +4,7 @@
 //! `vicinity.rs`, `question.rs` and `ledger.rs` against another module of this name; that is the only difference
 //! between what is checked and what runs.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering, fence};
 
 pub(crate) use portable_atomic::AtomicU128;
 

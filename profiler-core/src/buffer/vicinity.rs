@@ -3,63 +3,86 @@
 //! **Problem.** One free in thousands is of a sampled block. All others should find out that theirs is
 //! not by less than a look-up, and without a mark on the block, which is the inner allocator's.
 //!
-//! **Idea.** A count for each page of 4 KiB of how many samples in it are alive; pages that lie a
-//! multiple of [`PAGES`] apart share one. At the default rate one page in 128 holds a sample, and only
-//! blocks of that page are looked up in vain. Blocks that a program uses together lie together, so their
-//! counts do too: a line of the cache has those of 256 KiB. A filter by a hash of the address has the same chance
-//! of a look-up in vain, but every free asks another line.
+//! **Idea.** A word for each page of 4 KiB: how many samples in it are alive, and the exclusive or of their
+//! addresses' hashes. At the default rate one page in 128 holds a sample, most of them one, whose hash
+//! then tells it from its neighbours. Pages that lie a multiple of [`PAGES`] apart share a word. Blocks
+//! that a program uses together lie together, so their words do too: a line of the cache has those of
+//! 128 KiB. In a filter by a hash of the address every free asks another line.
 //!
 //! **Why relaxed orders suffice.** Whoever frees a block was handed it after it was entered, and so reads
-//! a count that has it. What others do to the count meanwhile takes out only what they had entered.
+//! a word that has it. What others do to the word meanwhile takes out only what they had entered.
 
-use super::primitive::{AtomicU8, Ordering};
+use super::primitive::{AtomicU16, Ordering};
 
-/// Counts, in 2 MiB, of which the system gives what is used: 4 KiB for 16 MiB of heap. They repeat after
-/// 8 GiB, so that of the frees of a heap of 10 GiB one in 100 looks in vain for the sake of others' samples.
-pub(crate) const PAGES: usize = 1 << 21;
+/// Words, in 2 MiB, of which the system gives what is used: 4 KiB for 8 MiB of heap. They repeat after
+/// 4 GiB, so that of a heap of 10 GiB one page in 50 shares its word with the page of a sample.
+pub(crate) const PAGES: usize = 1 << 20;
 const PAGE_BITS: u32 = 12;
 
-/// A count that stays: what made it so great is not known any more.
-const FULL: u8 = u8::MAX;
+/// What one sample adds to the upper half of a word; the lower one has the hashes.
+const ONE: u16 = 1 << 8;
+/// A word that stays, once so many samples were alive at a time: what may be taken back is not known.
+const FULL: u16 = u16::MAX;
 
-/// Counts of live samples.
-pub(crate) struct Vicinity<const PAGES: usize>([AtomicU8; PAGES]);
+/// The words of all pages.
+pub(crate) struct Vicinity<const PAGES: usize>([AtomicU16; PAGES]);
 
 impl<const PAGES: usize> Vicinity<PAGES> {
     /// Makes one of so many zeros, a power of two.
-    pub(crate) const fn new(zeros: [AtomicU8; PAGES]) -> Self {
+    pub(crate) const fn new(zeros: [AtomicU16; PAGES]) -> Self {
         const { assert!(PAGES.is_power_of_two()) };
         Self(zeros)
     }
 
-    /// Returns whether a block at this address may be sampled. `bits` are those of the number of its page
+    /// Returns whether there are samples in the page of this address. `bits` are those of the page's number
     /// that count: all, or none, to ask about page 0 whatever the address.
     #[inline(always)]
-    pub(crate) fn may_hold(&self, address: usize, bits: usize) -> bool {
+    pub(crate) fn is_inhabited(&self, address: usize, bits: usize) -> bool {
         // Relaxed: see the top of this file.
         self.0[(address >> PAGE_BITS) & bits & (PAGES - 1)].load(Ordering::Relaxed) != 0
     }
 
-    /// Counts a sample at this address, before it is handed out.
+    /// Returns whether a block at this address may be sampled: seldom, if it is not.
+    pub(crate) fn may_hold(&self, address: usize) -> bool {
+        // Relaxed: see the top of this file.
+        let word = self.word(address).load(Ordering::Relaxed);
+        word >= 2 * ONE || word == ONE | hash(address)
+    }
+
+    /// Enters a sample, before it is handed out.
     pub(crate) fn enter(&self, address: usize) {
-        self.change(address, |count| (count != FULL).then(|| count + 1));
+        self.change(address, |word| word.wrapping_add(ONE));
     }
 
-    /// Takes back what [`Vicinity::enter`] has counted.
+    /// Takes back what [`Vicinity::enter`] has entered.
     pub(crate) fn leave(&self, address: usize) {
-        self.change(address, |count| (count != FULL).then(|| count - 1));
+        self.change(address, |word| word.wrapping_sub(ONE));
     }
 
-    /// Has a page be asked about for ever.
+    /// Has the page of this address be inhabited for ever.
     pub(crate) fn fill(&self, address: usize) {
-        self.change(address, |_| Some(FULL));
+        // Relaxed: whoever asks was handed a block after this.
+        self.word(address).store(FULL, Ordering::Relaxed);
     }
 
-    fn change(&self, address: usize, to: impl FnMut(u8) -> Option<u8>) {
-        let count = &self.0[(address >> PAGE_BITS) & (PAGES - 1)];
-        // Relaxed: see the top of this file. An error is a count that stays.
-        let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, to);
+    fn word(&self, address: usize) -> &AtomicU16 {
+        &self.0[(address >> PAGE_BITS) & (PAGES - 1)]
     }
+
+    fn change(&self, address: usize, count: impl Fn(u16) -> u16) {
+        let change = |word: u16| match word {
+            FULL => None,
+            _ if count(word) >= FULL - FULL % ONE => Some(FULL),
+            _ => Some(count(word) ^ hash(address)),
+        };
+        // Relaxed: see the top of this file. An error is a word that stays.
+        let _ = self.word(address).fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+}
+
+/// Returns eight bits that depend on all of an address.
+fn hash(address: usize) -> u16 {
+    ((address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u16
 }
 
 impl<const PAGES: usize> std::fmt::Debug for Vicinity<PAGES> {
@@ -68,48 +91,7 @@ impl<const PAGES: usize> std::fmt::Debug for Vicinity<PAGES> {
     }
 }
 
+// The model checker and a bench include this file from elsewhere.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: usize = usize::MAX;
-
-    #[test]
-    fn a_page_is_asked_about_as_long_as_it_holds_a_sample() {
-        let vicinity = Vicinity::<4>::new([const { AtomicU8::new(0) }; 4]);
-        let (first, second) = (0x7f00_0000_1010, 0x7f00_0000_1ff0);
-        vicinity.enter(first);
-        vicinity.enter(second);
-        for address in [first, second, 0x1000, 0x5abc] {
-            assert!(vicinity.may_hold(address, ALL), "{address:#x}");
-        }
-        for address in [0, 0x2010, 0x7f00_0000_0ff0] {
-            assert!(!vicinity.may_hold(address, ALL), "{address:#x}");
-        }
-        vicinity.leave(first);
-        assert!(vicinity.may_hold(first, ALL));
-        vicinity.leave(second);
-        assert!(!vicinity.may_hold(first, ALL));
-    }
-
-    #[test]
-    fn a_count_that_is_full_stays() {
-        let vicinity = Vicinity::<1>::new([const { AtomicU8::new(0) }]);
-        for _ in 0..1000 {
-            vicinity.enter(0);
-        }
-        for _ in 0..1000 {
-            vicinity.leave(0);
-            assert!(vicinity.may_hold(0, ALL));
-        }
-    }
-
-    #[test]
-    fn without_bits_every_address_is_that_of_page_0() {
-        let vicinity = Vicinity::<2>::new([const { AtomicU8::new(0) }; 2]);
-        assert!(!vicinity.may_hold(0x1000, 0));
-        vicinity.fill(0);
-        assert!(vicinity.may_hold(0x1000, 0));
-        assert!(!vicinity.may_hold(0x1000, ALL));
-    }
-}
+#[path = "vicinity/tests.rs"]
+mod tests;

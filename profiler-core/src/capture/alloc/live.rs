@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "a row's pointer is kept as a word")]
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64};
 
 use super::sampler::{self, Weight};
 use crate::buffer::emergency::EMERGENCY;
@@ -16,7 +16,7 @@ use crate::capture::Prepared;
 /// 512 buckets hold the samples of more than 1 GiB at the default rate in 116 KiB.
 static LIVE: LiveSet = LiveSet::new(AtomicPtr::new(ptr::null_mut()), AtomicU64::new(0), 512);
 /// Where they lie.
-static VICINITY: Vicinity<PAGES> = Vicinity::new([const { AtomicU8::new(0) }; PAGES]);
+static VICINITY: Vicinity<PAGES> = Vicinity::new([const { AtomicU16::new(0) }; PAGES]);
 
 /// What is kept of a sample until its block is freed.
 #[derive(Debug, Clone, Copy)]
@@ -56,16 +56,16 @@ fn lost() -> Header {
     Header { marker: Marker::Lost, ..Header::new(Source::Alloc) }
 }
 
-/// Returns whether a block may be sampled; `bits` are the thread's [`Counters::page_bits`].
+/// Returns whether there are samples near a block; `bits` are the thread's [`Counters::page_bits`].
 ///
 /// [`Counters::page_bits`]: crate::buffer::counters::Counters::page_bits
 #[inline(always)]
-pub(super) fn may_hold(block: *mut u8, bits: usize) -> bool {
-    VICINITY.may_hold(block.addr(), bits)
+pub(super) fn is_near(block: *mut u8, bits: usize) -> bool {
+    VICINITY.is_inhabited(block.addr(), bits)
 }
 
-/// Has every free be looked up that asks with no bits.
-pub(super) fn hold_back_strangers() {
+/// Has samples be near every block for a thread that has no bits.
+pub(super) fn be_near_without_bits() {
     VICINITY.fill(0);
 }
 
@@ -75,10 +75,8 @@ pub(super) fn begin(block: *mut u8, size: usize, rate: Option<u64>) {
     if block.is_null() {
         return;
     }
-    if VICINITY.may_hold(block.addr(), usize::MAX) {
-        // An entry is of a block that C has freed.
-        end(block);
-    }
+    // An entry is of a block that C has freed.
+    end(block);
     let Some(rate) = rate else { return };
     let weight = sampler::weight(size as u64, rate);
     let header = Header { size: sampler::class(size), ..Header::new(Source::Alloc) };
@@ -97,7 +95,10 @@ pub(super) fn begin(block: *mut u8, size: usize, rate: Option<u64>) {
 /// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask. Null is none,
 /// though nobody may free it.
 pub(super) fn hold(block: *mut u8) -> Option<Held> {
-    if block.is_null() { None } else { LIVE.hold(block.addr() as u64) }
+    if block.is_null() || !VICINITY.may_hold(block.addr()) {
+        return None;
+    }
+    LIVE.hold(block.addr() as u64)
 }
 
 /// Counts the free of a block whose entry is taken out.
