@@ -34,19 +34,13 @@ impl<const PAGES: usize> Vicinity<PAGES> {
         Self(zeros)
     }
 
-    /// Returns whether there are samples in the page of this address. `bits` are those of the page's number
-    /// that count: all, or none, to ask about page 0 whatever the address.
+    /// Returns whether a block at this address may be sampled: seldom, if it is not. `bits` are those of its
+    /// page's number that count: all, or none, to ask about page 0 whatever the address.
     #[inline(always)]
-    pub(crate) fn is_inhabited(&self, address: usize, bits: usize) -> bool {
+    pub(crate) fn may_hold(&self, address: usize, bits: usize) -> bool {
         // Relaxed: see the top of this file.
-        self.0[(address >> PAGE_BITS) & bits & (PAGES - 1)].load(Ordering::Relaxed) != 0
-    }
-
-    /// Returns whether a block at this address may be sampled: seldom, if it is not.
-    pub(crate) fn may_hold(&self, address: usize) -> bool {
-        // Relaxed: see the top of this file.
-        let word = self.word(address).load(Ordering::Relaxed);
-        word >= 2 * ONE || word == ONE | hash(address)
+        let word = self.0[(address >> PAGE_BITS) & bits & (PAGES - 1)].load(Ordering::Relaxed);
+        word != 0 && (word >= 2 * ONE || word == ONE | hash(address))
     }
 
     /// Enters a sample, before it is handed out.
@@ -81,6 +75,7 @@ impl<const PAGES: usize> Vicinity<PAGES> {
 }
 
 /// Returns eight bits that depend on all of an address.
+#[inline(always)]
 fn hash(address: usize) -> u16 {
     ((address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u16
 }

@@ -63,7 +63,7 @@ pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
 
 #[cold]
 fn join() -> Option<&'static Counters> {
-    live::be_near_without_bits();
+    live::fill_page_0();
     let owner = sys::thread_id();
     // A number that could not be had is 0, and would be anybody's.
     let claimed = (owner != 0).then(|| THREADS.claim(owner, sys::is_thread_alive)).flatten();
