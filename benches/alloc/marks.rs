@@ -222,18 +222,18 @@ impl<const LOOKS: bool> Mark for Page<LOOKS> {
 
     #[inline(always)]
     fn is_fresh_suspect(&self, block: *mut u8) -> bool {
-        LOOKS && self.0.may_hold(block.addr(), usize::MAX)
+        LOOKS && self.0.is_inhabited(block.addr(), usize::MAX)
     }
 
     fn look_at(&self, block: *mut u8) {
-        if left(block) {
+        if self.0.may_hold(block.addr(), usize::MAX) && left(block) {
             self.0.leave(block.addr());
         }
     }
 
     #[inline(always)]
     fn is_suspect(&self, block: *mut u8, _layout: Layout) -> bool {
-        self.0.may_hold(block.addr(), usize::MAX)
+        self.0.is_inhabited(block.addr(), usize::MAX)
     }
 
     unsafe fn free(&self, block: *mut u8, layout: Layout) {

@@ -34,13 +34,23 @@ impl<const PAGES: usize> Vicinity<PAGES> {
         Self(zeros)
     }
 
-    /// Returns whether a block at this address may be sampled: seldom, if it is not. `bits` are those of its
-    /// page's number that count: all, or none, to ask about page 0 whatever the address.
+    /// Returns whether there are samples in the page of this address. `bits` are those of the page's number
+    /// that count: all, or none, to ask about page 0 whatever the address.
     #[inline(always)]
+    pub(crate) fn is_inhabited(&self, address: usize, bits: usize) -> bool {
+        self.word(address, bits) != 0
+    }
+
+    /// Returns whether a block at this address may be sampled: seldom, if it is not. `bits` as above.
     pub(crate) fn may_hold(&self, address: usize, bits: usize) -> bool {
+        let word = self.word(address, bits);
+        word >= 2 * ONE || word == ONE | hash(address)
+    }
+
+    #[inline(always)]
+    fn word(&self, address: usize, bits: usize) -> u16 {
         // Relaxed: see the top of this file.
-        let word = self.0[(address >> PAGE_BITS) & bits & (PAGES - 1)].load(Ordering::Relaxed);
-        word != 0 && (word >= 2 * ONE || word == ONE | hash(address))
+        self.0[(address >> PAGE_BITS) & bits & (PAGES - 1)].load(Ordering::Relaxed)
     }
 
     /// Enters a sample, before it is handed out.
@@ -56,11 +66,7 @@ impl<const PAGES: usize> Vicinity<PAGES> {
     /// Has the page of this address be inhabited for ever.
     pub(crate) fn fill(&self, address: usize) {
         // Relaxed: whoever asks was handed a block after this.
-        self.word(address).store(FULL, Ordering::Relaxed);
-    }
-
-    fn word(&self, address: usize) -> &AtomicU16 {
-        &self.0[(address >> PAGE_BITS) & (PAGES - 1)]
+        self.0[(address >> PAGE_BITS) & (PAGES - 1)].store(FULL, Ordering::Relaxed);
     }
 
     fn change(&self, address: usize, count: impl Fn(u16) -> u16) {
@@ -69,13 +75,13 @@ impl<const PAGES: usize> Vicinity<PAGES> {
             _ if count(word) >= FULL - FULL % ONE => Some(FULL),
             _ => Some(count(word) ^ hash(address)),
         };
+        let word = &self.0[(address >> PAGE_BITS) & (PAGES - 1)];
         // Relaxed: see the top of this file. An error is a word that stays.
-        let _ = self.word(address).fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }
 }
 
 /// Returns eight bits that depend on all of an address.
-#[inline(always)]
 fn hash(address: usize) -> u16 {
     ((address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u16
 }

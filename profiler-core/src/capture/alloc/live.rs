@@ -56,15 +56,20 @@ fn lost() -> Header {
     Header { marker: Marker::Lost, ..Header::new(Source::Alloc) }
 }
 
-/// Returns whether a block may be sampled; `bits` are the thread's [`Counters::page_bits`].
+/// Returns whether there are samples near a block; `bits` are the thread's [`Counters::page_bits`].
 ///
 /// [`Counters::page_bits`]: crate::buffer::counters::Counters::page_bits
 #[inline(always)]
+pub(super) fn is_near(block: *mut u8, bits: usize) -> bool {
+    VICINITY.is_inhabited(block.addr(), bits)
+}
+
+/// Returns whether a block may be one of those.
 pub(super) fn may_hold(block: *mut u8, bits: usize) -> bool {
     VICINITY.may_hold(block.addr(), bits)
 }
 
-/// Has a thread look up every block that asks with no bits.
+/// Has samples be near every block for a thread that has no bits.
 pub(super) fn fill_page_0() {
     VICINITY.fill(0);
 }
@@ -95,7 +100,7 @@ pub(super) fn begin(block: *mut u8, size: usize, rate: Option<u64>) {
 /// Takes a block's entry out, if it was sampled. Only whoever was handed the block may ask. Null is none,
 /// though nobody may free it.
 pub(super) fn hold(block: *mut u8) -> Option<Held> {
-    if block.is_null() || !VICINITY.may_hold(block.addr(), usize::MAX) {
+    if block.is_null() || !may_hold(block, usize::MAX) {
         return None;
     }
     LIVE.hold(block.addr() as u64)

@@ -140,7 +140,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         sys::assert_may_allocate();
         let counters = thread::current();
-        if live::may_hold(block, counters.page_bits()) {
+        if live::is_near(block, counters.page_bits()) {
             // SAFETY: given by the caller.
             return unsafe { Self::dealloc_slow(block, layout.size(), layout.align(), self) };
         }
@@ -153,7 +153,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         sys::assert_may_allocate();
         let counters = thread::current();
-        let counted = if live::may_hold(block, counters.page_bits()) {
+        let counted = if live::is_near(block, counters.page_bits()) {
             Err(counters.due())
         } else {
             counters.allocate(size)
@@ -227,6 +227,13 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     unsafe fn dealloc_slow(block: *mut u8, size: usize, align: usize, allocator: &Self) {
         // SAFETY: they come from a layout.
         let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+        let counters = thread::current();
+        if !live::may_hold(block, counters.page_bits()) {
+            // A neighbour of a sample.
+            counters.count_free(size);
+            // SAFETY: given by the caller.
+            return unsafe { allocator.inner.dealloc(block, layout) };
+        }
         count(block, None, Some(size));
         // Before the inner allocator may give the address to another thread.
         live::end(block);
