@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::{ptr, thread};
 
 use mimalloc::MiMalloc;
-use profiler_core::{Config, Kind, ProfiledAllocator, Rates, set_rates, snapshot};
-use profiler_tests::habits::{Bump, Narrow, Paged, Reusing, Tight};
+use profiler_core::{Config, ProfiledAllocator, Rates, set_rates};
+use profiler_tests::habits::{Bump, Paged, Reusing, Tight, Told};
 use profiler_tests::inner::{Book, Checked};
-use profiler_tests::shadow::{heap_sums, memory_sums};
+use profiler_tests::shadow::heap_sums;
 use profiler_tests::steps::check_random_steps;
 
 /// One test at a time: they share the process's rates and sums.
@@ -106,8 +106,7 @@ fn check_handing(layout: Layout, moved_to: Option<usize>, rates: [u64; 2]) {
         }
     };
     let taken = ptr::with_exposed_provenance_mut::<u8>(TAKEN.load(Ordering::Relaxed));
-    // A sampled block may begin behind its inner address.
-    assert_eq!(taken.addr() & !0xF, block.addr() & !0xF, "used again: {what}");
+    assert_eq!(taken, block, "used again: {what}");
     let kept_sum = moved_to.map_or([0, 0], |size| weigh(first, size));
     assert_eq!(in_use(), sum(kept_sum, weigh(second, layout.size())), "{what}");
     if let Some(size) = moved_to {
@@ -134,37 +133,92 @@ fn an_address_is_used_again_before_its_free_has_returned() {
     }
 }
 
-/// A sampled block takes 8 bytes more, and 16 for its alignment.
-#[test]
-fn a_block_that_fits_is_allocated_even_if_there_is_no_room_to_shift_it() {
-    static NARROW: ProfiledAllocator<Narrow> = ProfiledAllocator::new(Narrow);
+static TOLD: Told = Told::new();
+static TOLD_BOOK: Book = Book::new();
+static TOLD_HEAP: ProfiledAllocator<Checked<&Told>> =
+    ProfiledAllocator::new(Checked::new(&TOLD, &TOLD_BOOK));
 
-    let _turn = turn();
+/// How a block comes to an address, or goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Plain,
+    Zeroed,
+    /// By a change of the size of another block, or of this one.
+    Resized,
+}
+
+fn allocated(layout: Layout, way: Way) -> *mut u8 {
+    match way {
+        // SAFETY: the size is not zero.
+        Way::Plain => unsafe { TOLD_HEAP.alloc(layout) },
+        // SAFETY: as above.
+        Way::Zeroed => unsafe { TOLD_HEAP.alloc_zeroed(layout) },
+        Way::Resized => {
+            // SAFETY: as above.
+            let other = unsafe { ptr::NonNull::new(TOLD_HEAP.alloc(layout)) }.expect("memory");
+            TOLD.tell(ADDRESS.load(Ordering::Relaxed));
+            // SAFETY: allocated above, and the size is not zero.
+            unsafe { TOLD_HEAP.realloc(other.as_ptr(), layout, layout.size()) }
+        }
+    }
+}
+
+/// The address that is handed out twice.
+static ADDRESS: AtomicUsize = AtomicUsize::new(0);
+
+/// Others free a block, as C code does, and its address comes again: the inner allocator gets back what it
+/// gave, and what is alive in the profile is what is alive as soon as the new block is sampled or freed.
+#[track_caller]
+fn check_freed_by_others(first: Layout, second: Layout, way: Way, rate: u64, goes: Way) {
+    let what = format!("{first:?}, {second:?} {way:?} at {rate}, {goes:?}");
     set_rates(Rates::ALL);
-    let layout = Layout::new::<[u64; 3]>();
-    let memory = memory_sums();
     // SAFETY: the size is not zero.
-    let block = unsafe { NARROW.alloc_zeroed(layout) };
-    assert!(!block.is_null());
-    // SAFETY: allocated above, and the size is not zero.
-    let block = unsafe { NARROW.realloc(block, layout, 48) };
-    assert!(!block.is_null());
-    assert_eq!(in_use(), [0, 0], "it is not known when it is freed");
-    let lost = |profile: profiler_core::Profile| -> i64 {
-        let is_lost = |sample: &profiler_core::Sample<'_>| {
-            sample.frames().any(|frame| frame.function == Some("[lost]"))
-        };
-        profile.samples().filter(is_lost).map(|sample| sample.values()[1]).sum()
-    };
-    assert_eq!(lost(snapshot(Kind::Heap).expect("available")), 24 + 48);
-    // SAFETY: reallocated above, to this size.
-    unsafe { NARROW.dealloc(block, Layout::new::<[u64; 6]>()) };
-    assert_eq!(in_use(), [0, 0]);
-    let now = memory_sums();
-    assert_eq!([now[0] - memory[0], now[1] - memory[1]], [2, 24 + 48]);
-    assert_eq!(now[2..], memory[2..]);
+    let block = unsafe { TOLD_HEAP.alloc(first) };
+    assert_eq!(in_use(), [1, first.size() as i64], "{what}");
+    TOLD_BOOK.freed_by_others(block.addr());
+    ADDRESS.store(block.addr(), Ordering::Relaxed);
+    set_rates(Rates::ALL.heap_bytes(rate));
+    // The first allocation after a change of the rate looks by itself.
     // SAFETY: the size is not zero.
-    let refused = unsafe { NARROW.alloc(Layout::new::<u128>()) };
-    assert!(refused.is_null());
-    assert_eq!(memory_sums(), now);
+    let other = unsafe { TOLD_HEAP.alloc(first) };
+    // SAFETY: allocated just now.
+    unsafe { TOLD_HEAP.dealloc(other, first) };
+    if way != Way::Resized {
+        TOLD.tell(block.addr());
+    }
+    let again = allocated(second, way);
+    assert_eq!(again.addr(), block.addr(), "{what}");
+    let expected = if rate == 1 { second.size() } else { first.size() };
+    assert_eq!(in_use(), [1, expected as i64], "{what}");
+    set_rates(Rates::ALL.heap_bytes(0));
+    if goes == Way::Resized {
+        // SAFETY: allocated above, and the size is not zero.
+        let moved = unsafe { TOLD_HEAP.realloc(again, second, 2 * second.size()) };
+        assert_eq!(in_use(), [0, 0], "{what}");
+        let moved_layout = Layout::from_size_align(2 * second.size(), second.align());
+        // SAFETY: allocated above, with this layout.
+        unsafe { TOLD_HEAP.dealloc(moved, moved_layout.expect("a layout")) };
+    } else {
+        // SAFETY: allocated above, with this layout.
+        unsafe { TOLD_HEAP.dealloc(again, second) };
+    }
+    assert_eq!(in_use(), [0, 0], "{what}");
+    TOLD_BOOK.check();
+    assert_eq!(TOLD_BOOK.out(), 0, "{what}");
+}
+
+#[test]
+fn what_others_free_is_alive_until_its_address_comes_again() {
+    let _turn = turn();
+    let layouts = [(24, 8), (40, 1024), (64 << 10, 8)]
+        .map(|(size, align)| Layout::from_size_align(size, align).expect("a layout"));
+    for (first, second) in layouts.iter().flat_map(|first| layouts.map(|second| (*first, second))) {
+        for way in [Way::Plain, Way::Zeroed, Way::Resized] {
+            for (rate, goes) in
+                [(0, Way::Plain), (0, Way::Resized), (1, Way::Plain), (1, Way::Resized)]
+            {
+                check_freed_by_others(first, second, way, rate, goes);
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ static BOOK: Book = Book::new();
 static HEAP: ProfiledAllocator<Checked<System>> =
     ProfiledAllocator::new(Checked::new(System, &BOOK));
 
-/// Blocks from this size on are not shifted when they are sampled.
+/// A size to which and from which blocks are resized.
 const LARGE: usize = 64 << 10;
 
 /// Rates before and after a change of size: nothing or everything is sampled.
@@ -52,8 +52,7 @@ fn random_steps_at_any_rate() {
     check_random_steps(&HEAP, &BOOK, &[512, 0, 1, 8192, 512 << 10, 2], 200);
 }
 
-/// Every way from one size to another, over the boundary at which blocks are no longer shifted, with
-/// every alignment, sampled or not before and after, and with a failure between.
+/// Every way from one size to another, from less than a page to many, with every alignment, sampled or not before and after, and with a failure between.
 #[test]
 fn every_change_of_size() {
     let _turn = turn();
@@ -81,61 +80,35 @@ fn every_change_of_size() {
     }
 }
 
-/// Returns what the inner allocator is asked when a block changes its size, without addresses that
-/// are not the block's.
-fn calls_of_resize(old: Layout, new: usize, before: u64, after: u64) -> Vec<Call> {
-    let mut shadow = Shadow::new(&HEAP, &BOOK, before);
-    shadow.step(Step::Allocate { layout: old, zeroed: false });
-    let block = shadow.last();
-    shadow.step(Step::Rate(after));
-    BOOK.take_calls();
-    shadow.step(Step::Resize { block: 0, size: new });
-    let calls = BOOK.take_calls();
-    shadow.finish();
-    let is_block = |address: usize| address & !0xF == block & !0xF;
-    let without = |call| match call {
-        Call::Alloc(layout, _) => Call::Alloc(layout, 0),
-        Call::Realloc(address, old, new, _) if is_block(address) => Call::Realloc(0, old, new, 0),
-        Call::Dealloc(address, layout) if is_block(address) => Call::Dealloc(0, layout),
-        other => panic!("{other:?} of another block than {block:#x}"),
-    };
-    calls.into_iter().map(without).collect()
-}
-
-/// Large blocks and those of strict alignments stay the inner allocator's own, which may then grow
-/// them in place or move pages instead of bytes.
+/// Every block is the inner allocator's own, sampled or not: it is asked for what the program asks for, gets
+/// it back by the same address and layout, and may grow it in place or move pages instead of bytes.
 #[test]
-fn the_inner_allocator_resizes_what_is_not_shifted() {
+fn the_inner_allocator_is_asked_for_what_the_program_asks_for() {
     let _turn = turn();
-    for (old, new) in [(layout(LARGE, 8), 16 * LARGE), (layout(16 * LARGE, 8), LARGE)] {
-        for (before, after) in EACH_WAY {
-            let calls = calls_of_resize(old, new, before, after);
-            assert_eq!(calls, [Call::Realloc(0, old, new, 0)], "{before}, {after}");
+    for (size, new) in [(1, 2), (100, 200), (100, LARGE), (LARGE, 100), (LARGE, 16 * LARGE)] {
+        for (align, (before, after)) in
+            [1, 8, 16, 4096].into_iter().flat_map(|align| EACH_WAY.map(|rates| (align, rates)))
+        {
+            let mut shadow = Shadow::new(&HEAP, &BOOK, before);
+            let (old, resized) = (layout(size, align), layout(new, align));
+            shadow.step(Step::Allocate { layout: old, zeroed: false });
+            let first = shadow.last();
+            shadow.step(Step::Rate(after));
+            shadow.step(Step::Resize { block: 0, size: new });
+            let second = shadow.last();
+            shadow.step(Step::Free(0));
+            shadow.step(Step::Allocate { layout: old, zeroed: true });
+            let third = shadow.last();
+            let calls = [
+                Call::Alloc(old, first),
+                Call::Realloc(first, old, new, second),
+                Call::Dealloc(second, resized),
+                Call::AllocZeroed(old, third),
+            ];
+            assert_eq!(BOOK.take_calls(), calls, "{old:?} to {new} at {before}, {after}");
+            shadow.finish();
         }
     }
-    for align in [16, 64, 4096] {
-        for (before, after) in EACH_WAY {
-            let calls = calls_of_resize(layout(100, align), 200, before, after);
-            assert_eq!(calls, [Call::Realloc(0, layout(100, align), 200, 0)], "{before}, {after}");
-        }
-    }
-    let (shifted, plain) = (layout(108, 16), layout(100, 8));
-    for (before, after, expected) in [
-        (0, 0, [Call::Realloc(0, plain, 200, 0)].as_slice()),
-        (0, 1, &[Call::Alloc(layout(208, 16), 0), Call::Dealloc(0, plain)]),
-        (1, 0, &[Call::Alloc(layout(200, 8), 0), Call::Dealloc(0, shifted)]),
-        (1, 1, &[Call::Alloc(layout(208, 16), 0), Call::Dealloc(0, shifted)]),
-    ] {
-        assert_eq!(calls_of_resize(plain, 200, before, after), expected, "{before}, {after}");
-    }
-    // Over the boundary, when both would be sampled or nothing is.
-    let (small, large) = (layout(LARGE - 1, 8), layout(LARGE, 8));
-    let moved = [Call::Alloc(large, 0), Call::Dealloc(0, layout(LARGE + 7, 16))];
-    assert_eq!(calls_of_resize(small, LARGE, 1, 1), moved);
-    assert_eq!(calls_of_resize(small, LARGE, 0, 1), [Call::Realloc(0, small, LARGE, 0)]);
-    assert_eq!(calls_of_resize(large, LARGE - 1, 1, 0), [Call::Realloc(0, large, LARGE - 1, 0)]);
-    let moved = [Call::Alloc(layout(LARGE + 7, 16), 0), Call::Dealloc(0, large)];
-    assert_eq!(calls_of_resize(large, LARGE - 1, 1, 1), moved);
 }
 
 /// Allocates so many blocks of that size and frees each at once.

@@ -172,7 +172,7 @@ fn check(what: &str) {
     assert_between(least, sums, read(&ASKED.begun), what);
 }
 
-/// Nothing is sampled, so the inner allocator is asked for what the program asks for.
+/// Sampled or not, the inner allocator is asked for what the program asks for.
 #[track_caller]
 fn check_inner(what: &str) {
     let least = read(&ASKED.done);
@@ -190,6 +190,7 @@ fn sums_are_exact_from_the_begin_of_the_process_on() {
     for rate in [1, 512 << 10, 0, 100] {
         set_rates(Rates::ALL.heap_bytes(rate));
         check(&format!("at rate {rate}"));
+        check_inner(&format!("at rate {rate}"));
     }
     let sums = memory().allocations.expect("the allocator is there");
     assert_eq!(sums.live_bytes(), sums.allocated_bytes - sums.freed_bytes);

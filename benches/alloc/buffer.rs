@@ -1,4 +1,4 @@
-//! Two files of the product, so that the candidates count as it does and keep samples where it does.
+//! Files of the product, so that the candidates count as it does and keep samples where it does.
 
 #[path = "../../profiler-core/src/buffer/counters.rs"]
 #[allow(dead_code, reason = "the candidates use a part of it")]
@@ -12,10 +12,14 @@ pub(crate) mod live_set;
 #[allow(dead_code, unused_imports, reason = "the counters need its types")]
 pub(crate) mod registry;
 
+#[path = "../../profiler-core/src/buffer/vicinity.rs"]
+#[allow(dead_code, reason = "the candidates use a part of it")]
+pub(crate) mod vicinity;
+
 mod primitive {
     #![allow(unsafe_code, reason = "declared as the product declares it")]
 
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering, fence};
 
     /// Makes atomics of zeroed memory, which in these is nothing to do.
     ///

@@ -17,6 +17,15 @@ pub(crate) trait Mark: Sync {
     /// Allocates a block that is sampled.
     fn allocate(&self, layout: Layout) -> *mut u8;
 
+    /// Whether a block that was just allocated, unsampled, must be looked at.
+    #[inline(always)]
+    fn is_fresh_suspect(&self, _block: *mut u8) -> bool {
+        false
+    }
+
+    /// Looks at such a block, which may be null.
+    fn look_at(&self, _block: *mut u8) {}
+
     /// Returns whether a free must leave its fast path.
     fn is_suspect(&self, block: *mut u8, layout: Layout) -> bool;
 
@@ -28,15 +37,15 @@ pub(crate) trait Mark: Sync {
     unsafe fn free(&self, block: *mut u8, layout: Layout);
 }
 
-/// `System` with the product's counters and sampling, and some mark. Unless `CHECKED`, an allocation
-/// that fails stays counted, and the inner allocator is jumped to, not called.
-pub(crate) struct Candidate<M, const CHECKED: bool = true>(pub(crate) M);
+/// `System` with the product's counters and sampling, and some mark. An allocation that fails stays
+/// counted unless the mark looks at it; then the inner allocator is called, else it is jumped to.
+pub(crate) struct Candidate<M>(pub(crate) M);
 
 /// The samples that are alive, of all candidates.
 pub(crate) static LIVE: LiveSet =
     LiveSet::new(AtomicPtr::new(ptr::null_mut()), AtomicU64::new(0), 512);
 
-static SAMPLING: Sampling = Sampling::new(AtomicU64::new(512 << 10), AtomicU64::new(0));
+static SAMPLING: Sampling = Sampling::new(AtomicU64::new(512 << 10));
 
 /// Stands in for a thread without counters: the first sample is due.
 static NOBODY: Counters = counters();
@@ -48,7 +57,7 @@ thread_local! {
 const fn counters() -> Counters {
     Counters::new(
         [const { AtomicU64::new(0) }; 5],
-        AtomicU64::new(0),
+        usize::MAX,
         Owner::nobody([AtomicU64::new(0), AtomicU64::new(0)]),
         AtomicPtr::new(ptr::null_mut()),
     )
@@ -71,18 +80,12 @@ fn joined() -> &'static Counters {
     current()
 }
 
-#[cold]
-#[inline(never)]
-fn take_back(size: usize) {
-    current().take_back(size);
-}
-
 fn gap(rate: u64, random: u64) -> u64 {
     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
     (-uniform.ln() * rate as f64).ceil().max(1.0) as u64
 }
 
-impl<M: Mark, const CHECKED: bool> Candidate<M, CHECKED> {
+impl<M: Mark> Candidate<M> {
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout, due: Due) -> *mut u8 {
@@ -95,6 +98,17 @@ impl<M: Mark, const CHECKED: bool> Candidate<M, CHECKED> {
             // SAFETY: no size of this bench is zero.
             unsafe { System.alloc(layout) }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn looked_at(&self, block: *mut u8, size: usize) -> *mut u8 {
+        if block.is_null() {
+            current().take_back(size);
+        } else {
+            self.0.look_at(block);
+        }
+        block
     }
 
     /// # Safety
@@ -111,7 +125,7 @@ impl<M: Mark, const CHECKED: bool> Candidate<M, CHECKED> {
 }
 
 // SAFETY: blocks are the system's, or those of the mark, which knows them again.
-unsafe impl<M: Mark, const CHECKED: bool> GlobalAlloc for Candidate<M, CHECKED> {
+unsafe impl<M: Mark> GlobalAlloc for Candidate<M> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let counters = current();
@@ -120,10 +134,7 @@ unsafe impl<M: Mark, const CHECKED: bool> GlobalAlloc for Candidate<M, CHECKED> 
         }
         // SAFETY: given by the caller.
         let block = unsafe { System.alloc(layout) };
-        if CHECKED && block.is_null() {
-            take_back(layout.size());
-        }
-        block
+        if self.0.is_fresh_suspect(block) { self.looked_at(block, layout.size()) } else { block }
     }
 
     #[inline]

@@ -16,7 +16,7 @@ use profiler_benches::{Case, compare_by_rounds, down, instructions};
 use profiler_core::{Config, ProfiledAllocator, Rates, set_rates};
 
 use candidates::{Candidate, LIVE, NoMark, SharedCounters};
-use marks::{CountingFilter, Header, PlainFilter, Range, Shift};
+use marks::{Aligned, CountingFilter, Header, Page, PlainFilter, Range, Shift};
 use program::{Load, Mixed, Own, Program, Small, two};
 
 #[global_allocator]
@@ -32,7 +32,11 @@ static ADDRESSES: Addresses = Addresses::new();
 
 static NO_MARK: Candidate<NoMark> = Candidate(NoMark);
 static SHIFT: Candidate<Shift> = Candidate(Shift);
-static UNCHECKED: Candidate<Shift, false> = Candidate(Shift);
+static PAGED: Candidate<Page<false>> = Candidate(Page::new());
+static LOOKING: Candidate<Page<true>> = Candidate(Page::new());
+static ALIGNED_512: Candidate<Aligned<512>> = Candidate(Aligned);
+static ALIGNED_1024: Candidate<Aligned<1024>> = Candidate(Aligned);
+static ALIGNED_4096: Candidate<Aligned<4096>> = Candidate(Aligned);
 static HEADER: Candidate<Header> = Candidate(Header);
 static COUNTING: Candidate<CountingFilter> = Candidate(CountingFilter::new());
 static FRESH: Candidate<PlainFilter> = Candidate(PlainFilter::new());
@@ -48,7 +52,11 @@ programs! {
     Meanwhile: MEANWHILE;
     Unmarked: NO_MARK;
     Shifted: SHIFT;
-    Unchecked: UNCHECKED;
+    ByPage: PAGED;
+    Looking: LOOKING;
+    Aligned512: ALIGNED_512;
+    Aligned1024: ALIGNED_1024;
+    Aligned4096: ALIGNED_4096;
     Headed: HEADER;
     Counted: COUNTING;
     Filtered: FRESH;
@@ -164,6 +172,8 @@ fn fill() {
     let address = |number: usize| 0x1000_0000_0000 + (number.wrapping_mul(0x9E37_79B9) << 4);
     for number in 0..BYTES / (512 << 10) {
         LIVE.insert(address(number) as u64, [0; 3]);
+        PAGED.0.enter(address(number));
+        LOOKING.0.enter(address(number));
         COUNTING.0.enter(address(number));
         FRESH.0.enter(address(number));
     }
@@ -179,8 +189,12 @@ fn candidates<L: Load>(most_threads: u32) {
                 case::<L, Plain>(threads, "`System`"),
                 case::<L, Ours>(threads, "ours").budget("+1.0 ns"),
                 case::<L, Unmarked>(threads, "counted and sampled, frees are told nothing"),
-                case::<L, Shifted>(threads, "address ≡ 8 mod 16, then the set (ours, no stacks)"),
-                case::<L, Unchecked>(threads, "the same, failures not taken back"),
+                case::<L, ByPage>(threads, "samples of each page, then the set (ours, no stacks)"),
+                case::<L, Looking>(threads, "the same, allocations look too"),
+                case::<L, Aligned512>(threads, "aligned to 512, then the set"),
+                case::<L, Aligned1024>(threads, "aligned to 1024, then the set"),
+                case::<L, Aligned4096>(threads, "aligned to 4096, then the set"),
+                case::<L, Shifted>(threads, "address ≡ 8 mod 16, then the set"),
                 case::<L, Headed>(threads, "address ≡ 8 mod 16, then a header"),
                 case::<L, Counted>(threads, "counting filter"),
                 case::<L, Filtered>(threads, "filter that forgets nothing, new"),

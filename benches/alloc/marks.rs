@@ -5,8 +5,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
+use crate::buffer::vicinity::{PAGES, Vicinity};
 use crate::candidates::{LIVE, Mark};
 
 const SHIFT: usize = 8;
@@ -39,10 +40,11 @@ fn is_shifted_or_large(block: *mut u8, layout: Layout) -> bool {
     (((block.addr() & SHIFT) * 2 + layout.align()) << 12 | layout.size()) >= LARGE
 }
 
-/// Enters a block into the set and allocates it, unshifted.
+/// Allocates a block as it is asked for, and enters it into the set.
 fn entered(layout: Layout) -> *mut u8 {
     // SAFETY: no size of this bench is zero.
     let block = unsafe { System.alloc(layout) };
+    left(block);
     LIVE.insert(block.addr() as u64, [0; 3]);
     block
 }
@@ -52,7 +54,31 @@ fn left(block: *mut u8) -> bool {
     LIVE.hold(block.addr() as u64).map(|held| held.release()).is_some()
 }
 
-/// The product's: an address ≡ 8 mod 16, and then the set decides.
+/// An address that is a multiple of `ALIGN`, and then the set decides. To be sound with inner allocators that
+/// ask for a block's layout at its free, each allocation would have to look too.
+pub(crate) struct Aligned<const ALIGN: usize>;
+
+impl<const ALIGN: usize> Mark for Aligned<ALIGN> {
+    fn allocate(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE {
+            return entered(layout);
+        }
+        entered(layout.align_to(ALIGN).expect("sizes are small"))
+    }
+
+    #[inline(always)]
+    fn is_suspect(&self, block: *mut u8, layout: Layout) -> bool {
+        block.addr() & (ALIGN - 1) == 0 || layout.size() >= LARGE
+    }
+
+    unsafe fn free(&self, block: *mut u8, layout: Layout) {
+        left(block);
+        // SAFETY: given by the caller; the system's asks for no alignment.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+/// An address ≡ 8 mod 16, and then the set decides. C cannot free such a block.
 pub(crate) struct Shift;
 
 impl Mark for Shift {
@@ -129,7 +155,7 @@ impl Mark for Header {
     }
 }
 
-/// Places of both filters: 25 for each of the samples of 10 GiB, so that one free in 25 is told to
+/// Places of both filters by a hash: 25 for each of the samples of 10 GiB, so that one free in 25 is told to
 /// look in vain.
 const PLACES: usize = 1 << 19;
 
@@ -168,6 +194,50 @@ impl Mark for CountingFilter {
         if left(block) {
             self.0[place(block.addr())].fetch_sub(1, Ordering::Relaxed);
         }
+        // SAFETY: given by the caller.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+/// The product's: counts the live samples of each page, and `LOOKS` also at each allocation whether C has
+/// freed a sample at its address.
+pub(crate) struct Page<const LOOKS: bool>(Vicinity<PAGES>);
+
+impl<const LOOKS: bool> Page<LOOKS> {
+    pub(crate) const fn new() -> Self {
+        Self(Vicinity::new([const { AtomicU16::new(0) }; PAGES]))
+    }
+
+    pub(crate) fn enter(&self, address: usize) {
+        self.0.enter(address);
+    }
+}
+
+impl<const LOOKS: bool> Mark for Page<LOOKS> {
+    fn allocate(&self, layout: Layout) -> *mut u8 {
+        let block = entered(layout);
+        self.enter(block.addr());
+        block
+    }
+
+    #[inline(always)]
+    fn is_fresh_suspect(&self, block: *mut u8) -> bool {
+        LOOKS && self.0.is_inhabited(block.addr(), usize::MAX)
+    }
+
+    fn look_at(&self, block: *mut u8) {
+        if self.0.may_hold(block.addr(), usize::MAX) && left(block) {
+            self.0.leave(block.addr());
+        }
+    }
+
+    #[inline(always)]
+    fn is_suspect(&self, block: *mut u8, _layout: Layout) -> bool {
+        self.0.is_inhabited(block.addr(), usize::MAX)
+    }
+
+    unsafe fn free(&self, block: *mut u8, layout: Layout) {
+        self.look_at(block);
         // SAFETY: given by the caller.
         unsafe { System.dealloc(block, layout) };
     }

@@ -3,7 +3,9 @@
 pub(crate) mod primitive {
     #![allow(unsafe_code, reason = "raw memory becomes atomics")]
 
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering, fence,
+    };
 
     pub(crate) use crate::wide::AtomicU128;
 
@@ -42,3 +44,6 @@ pub(crate) mod slot;
 #[path = "../../profiler-core/src/buffer/tally.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod tally;
+#[path = "../../profiler-core/src/buffer/vicinity.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod vicinity;

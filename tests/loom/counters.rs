@@ -1,8 +1,4 @@
 //! The models of the threads' counters and of the sums of samples.
-//!
-//! A switch comes before an access, never between an access and the fence behind it. So it cannot be
-//! shown that a thread which reads a new rate before the fence of `Sampling::set` needs the `Release`
-//! and the `Acquire` of the rate; all other orders can.
 
 #![allow(unsafe_code, reason = "the writer's side of a tally is for one thread at a time")]
 
@@ -24,15 +20,10 @@ pub(crate) const ALL: &[Model] = &[
     ("counters: a thread follows a rate that is taken back", |order| poke(order, 1, 0)),
     ("counters: a thread that joins follows a rate that is being set", joins_at_set),
     ("counters: the rate that was set last is followed", two_set),
-    ("counters: a sampled block is known to whoever frees it", |order| watched(order, true)),
-    ("counters: a sampled block is known to who joins meanwhile", |order| watched(order, false)),
     ("counters: what is freed was allocated", freed_was_allocated),
     ("row: what is freed was allocated", row_freed_was_allocated),
     ("row: where there are bytes there are objects", row_freed_by_two),
 ];
-
-/// Bits of a free that are watched, and those of a sampled block.
-const WATCHED: u64 = 0x10;
 
 struct Process {
     sampling: Sampling,
@@ -43,7 +34,7 @@ impl Process {
     fn new() -> Arc<Self> {
         let null = || AtomicPtr::new(std::ptr::null_mut());
         Arc::new(Self {
-            sampling: Sampling::new(AtomicU64::new(0), AtomicU64::new(0)),
+            sampling: Sampling::new(AtomicU64::new(0)),
             threads: Registry::new(null(), null(), AtomicU64::new(0)),
         })
     }
@@ -51,12 +42,12 @@ impl Process {
     fn join(&self, number: u32) -> &'static Counters {
         let counters = counters(Owner::new(number, 0));
         let counters = self.threads.push(NonNull::from(Box::leak(Box::new(counters))));
-        counters.begin(&self.sampling, number.into());
+        counters.begin(number.into());
         counters
     }
 
     fn set(&self, rate: u64) {
-        self.sampling.set(rate, WATCHED, || self.threads.iter());
+        self.sampling.set(rate, || self.threads.iter());
     }
 
     /// Allocates 8 bytes, and returns the rate by which they are sampled.
@@ -77,7 +68,7 @@ impl Process {
 
 fn counters(owner: Owner) -> Counters {
     let zeros = std::array::from_fn(|_| AtomicU64::new(0));
-    Counters::new(zeros, AtomicU64::new(0), owner, AtomicPtr::new(std::ptr::null_mut()))
+    Counters::new(zeros, usize::MAX, owner, AtomicPtr::new(std::ptr::null_mut()))
 }
 
 /// A call of [`Process::set`] that is over, for a thread that has seen so.
@@ -144,7 +135,6 @@ fn joins_at_set(order: Order) {
     ]);
     let counters = counters.expect("joined");
     process.follows(counters, 1);
-    assert!(counters.is_watched(WATCHED));
 }
 
 fn two_set(order: Order) {
@@ -159,30 +149,6 @@ fn two_set(order: Order) {
         }),
     ]);
     process.follows(counters, process.sampling.rate());
-}
-
-/// Has one thread sample and hand on, while the rate is set. The other one joins before or meanwhile.
-fn watched(order: Order, joins_before: bool) {
-    let process = Process::new();
-    let counters = process.join(1);
-    let joined = joins_before.then(|| process.join(2));
-    let handed = Done::new();
-    let [setter, sampler, joiner] = [(); 3].map(|()| Arc::clone(&process));
-    let sampled = Arc::clone(&handed);
-    order.run([
-        Box::new(move || setter.set(1)),
-        Box::new(move || {
-            if sampler.allocate(counters) == Some(1) {
-                sampled.tell();
-            }
-        }),
-        Box::new(move || {
-            let counters = joined.unwrap_or_else(|| joiner.join(2));
-            if handed.is_told() {
-                assert!(counters.is_watched(WATCHED), "the block is not looked up");
-            }
-        }),
-    ]);
 }
 
 /// Has one thread allocate, one free what it is handed, and one read the sums.

@@ -5,9 +5,10 @@
 //! stored later.
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 use crate::buffer::live_set::{Held, LiveSet};
+use crate::buffer::vicinity::Vicinity;
 use crate::models::Model;
 use crate::order::Order;
 
@@ -18,6 +19,8 @@ pub(crate) const ALL: &[Model] = &[
     ("live set: a block that is reallocated keeps its place", put_back),
     ("live set: two threads make the first table", first_table),
     ("live set: two threads make a larger table", larger_table),
+    ("live set: an address that was freed unseen is entered anew", freed_unseen),
+    ("vicinity: a sampled block is known to whoever frees it", known_by_page),
 ];
 
 /// Places of a bucket.
@@ -148,4 +151,50 @@ fn put_back(order: Order) {
     ]);
     hold(&set, 3).release();
     hold(&set, 101).release();
+}
+
+/// One thread enters an address that C frees; the other one is handed it by the inner allocator.
+fn freed_unseen(order: Order) {
+    let set = set(1, 0);
+    let mail = Mail::new();
+    let (first, second) = (Arc::clone(&set), Arc::clone(&set));
+    let outgoing = Arc::clone(&mail);
+    let again = order.run([
+        Box::new(move || {
+            enter(&first, 101);
+            outgoing.send(101);
+            false
+        }) as Box<dyn FnOnce() -> bool>,
+        Box::new(move || {
+            let Some(number) = mail.receive() else { return false };
+            hold(&second, number).release();
+            assert!(second.insert(address(number), [1, 2, 3]), "memory");
+            true
+        }),
+    ]);
+    let held = set.hold(address(101)).expect("it was entered");
+    assert_eq!(held.words, if again[1] { [1, 2, 3] } else { [101, 1010, 7] });
+    held.release();
+    assert!(set.hold(address(101)).is_none(), "found twice");
+}
+
+/// Two threads sample blocks of one page, and each frees what it is handed by the other one.
+fn known_by_page(order: Order) {
+    let vicinity = Arc::new(Vicinity::<1>::new([AtomicU16::new(0)]));
+    let mail = [Mail::new(), Mail::new()];
+    let freed = order.run([0, 1].map(|side| -> Box<dyn FnOnce() -> bool> {
+        let vicinity = Arc::clone(&vicinity);
+        let (outgoing, incoming) = (Arc::clone(&mail[side]), Arc::clone(&mail[1 - side]));
+        Box::new(move || {
+            vicinity.enter(16 * (1 - side));
+            outgoing.send(1);
+            let Some(_) = incoming.receive() else { return false };
+            assert!(vicinity.may_hold(16 * side, usize::MAX), "the block is not looked up");
+            vicinity.leave(16 * side);
+            true
+        })
+    }));
+    for (address, is_freed) in [(0, freed[0]), (16, freed[1])] {
+        assert_eq!(vicinity.may_hold(address, usize::MAX), !is_freed);
+    }
 }

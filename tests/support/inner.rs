@@ -97,6 +97,15 @@ impl Book {
         before.is_some_and(|(start, layout)| address + size <= start + layout.size())
     }
 
+    /// Has a block no longer be out, as if C code had freed it.
+    ///
+    /// # Panics
+    ///
+    /// It is not out.
+    pub fn freed_by_others(&self, address: usize) {
+        assert!(self.lock().out.remove(&address).is_some(), "{address:#x} is not out");
+    }
+
     /// Panics if the allocator was misused.
     ///
     /// # Panics

@@ -16,42 +16,28 @@ use super::registry::{Block, Owner};
 pub(crate) struct Sampling {
     /// Mean bytes between two samples; 0 takes none, 1 every allocation.
     rate: AtomicU64,
-    /// Bits of a free that lead off its fast path, in every thread.
-    watched: AtomicU64,
 }
 
 impl Sampling {
-    /// Takes atomics of value 0: nothing is sampled.
-    pub(crate) const fn new(rate: AtomicU64, watched: AtomicU64) -> Self {
-        Self { rate, watched }
+    /// Takes an atomic of value 0: nothing is sampled.
+    pub(crate) const fn new(rate: AtomicU64) -> Self {
+        Self { rate }
     }
 
     pub(crate) fn rate(&self) -> u64 {
-        // Acquire: pairs with the Release in `set`: whoever samples, and whoever is handed what was
-        // sampled, sees `watched` set.
-        self.rate.load(Ordering::Acquire)
+        // Relaxed: ordered by the fence in `draw`.
+        self.rate.load(Ordering::Relaxed)
     }
 
     /// Sets the rate, and has all threads follow. `all` gives the counters of every thread that has
     /// joined; it is called after the rate is set.
-    pub(crate) fn set<'a, All>(&self, rate: u64, watched: u64, all: impl Fn() -> All)
+    pub(crate) fn set<'a, All>(&self, rate: u64, all: impl Fn() -> All)
     where
         All: Iterator<Item = &'a Counters>,
     {
-        if rate != 0 {
-            // Relaxed: ordered by the fence.
-            self.watched.store(watched, Ordering::Relaxed);
-            // SeqCst: pairs with the fence in `begin`. A thread that `all` does not give reads
-            // `watched` after it was added.
-            fence(Ordering::SeqCst);
-            for counters in all() {
-                // Relaxed: the store to `rate` publishes it to whoever meets a sampled block.
-                counters.watched.store(watched, Ordering::Relaxed);
-            }
-        }
-        // Release: pairs with the Acquire in `rate`.
-        self.rate.store(rate, Ordering::Release);
-        // SeqCst: pairs with the fences in `draw` and `begin`. A thread either sees the rate after it
+        // Relaxed: ordered by the fence.
+        self.rate.store(rate, Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `draw`. A thread either sees the rate after it
         // has placed its next sample, or that place is overwritten here.
         fence(Ordering::SeqCst);
         for counters in all() {
@@ -70,7 +56,8 @@ pub(crate) struct Counters {
     freed_objects: AtomicU64,
     /// The count of allocated bytes at which the next sample is due; the greatest number for never.
     next_sample: AtomicU64,
-    watched: AtomicU64,
+    /// Bits of the number of a block's page by which a free asks about it.
+    page_bits: usize,
     owner: Owner,
     next: AtomicPtr<Counters>,
     // The owner's alone.
@@ -107,11 +94,12 @@ pub(crate) struct Totals {
 }
 
 impl Counters {
-    /// Makes counters from seven atomics of value 0, a null pointer, and the bits of a free that lead
-    /// off its fast path. `next_sample` is 0 too, so the first allocation leads off it as well.
+    /// Makes counters from five atomics of value 0, a null pointer, and the bits of the number
+    /// of its page by which a free asks: all, or none to lead all frees off their fast path. `next_sample` is
+    /// 0 too, so the first allocation leaves it as well.
     pub(crate) const fn new(
         zeros: [AtomicU64; 5],
-        watched: AtomicU64,
+        page_bits: usize,
         owner: Owner,
         next: AtomicPtr<Self>,
     ) -> Self {
@@ -122,7 +110,7 @@ impl Counters {
             freed_bytes,
             freed_objects,
             next_sample,
-            watched,
+            page_bits,
             owner,
             next,
             rate: Cell::new(0),
@@ -131,15 +119,9 @@ impl Counters {
     }
 
     /// Begins with a thread that has added the counters to those that [`Sampling::set`] is given.
-    pub(crate) fn begin(&self, sampling: &Sampling, seed: u64) {
-        // SeqCst: pairs with both fences in `Sampling::set`.
-        fence(Ordering::SeqCst);
-        // Relaxed, here and below: ordered by the fence.
-        let watched = sampling.watched.load(Ordering::Relaxed);
-        if watched != 0 {
-            self.watched.store(watched, Ordering::Relaxed);
-        }
+    pub(crate) fn begin(&self, seed: u64) {
         self.seed(seed);
+        // Relaxed: whoever sets the rate meanwhile stores the same, or is heard by `draw`.
         self.next_sample.store(0, Ordering::Relaxed);
     }
 
@@ -188,21 +170,10 @@ impl Counters {
         self.forget_sample();
     }
 
-    /// Counts a free, and returns true, unless `bits` has some that are watched. Owner only.
+    /// Returns the bits of the number of a block's page by which a free asks about it.
     #[inline]
-    pub(crate) fn free(&self, size: usize, bits: u64) -> bool {
-        if self.is_watched(bits) {
-            return false;
-        }
-        self.count_free(size);
-        true
-    }
-
-    /// Returns whether a free with these bits leads off its fast path.
-    #[inline]
-    pub(crate) fn is_watched(&self, bits: u64) -> bool {
-        // Relaxed: whoever frees a sampled block was handed it after this was set.
-        bits & self.watched.load(Ordering::Relaxed) != 0
+    pub(crate) fn page_bits(&self) -> usize {
+        self.page_bits
     }
 
     /// Counts a free. Owner only.
@@ -270,7 +241,7 @@ impl Counters {
             self.rate.set(rate);
             // Relaxed: ordered by the fence.
             self.next_sample.store(next, Ordering::Relaxed);
-            // SeqCst: pairs with the second fence in `Sampling::set`.
+            // SeqCst: pairs with the fence in `Sampling::set`.
             fence(Ordering::SeqCst);
             if sampling.rate() == rate {
                 return next;

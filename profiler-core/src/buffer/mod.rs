@@ -30,5 +30,6 @@ pub(crate) mod strays;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;
+pub(crate) mod vicinity;
 pub(crate) mod wait;
 pub(crate) mod writer;

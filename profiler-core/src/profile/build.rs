@@ -308,7 +308,7 @@ mod tests {
 
     /// Addresses of the parts of an allocation's stack: the allocator, a vector, and the user's functions.
     const ALLOCATION: &[(u64, &str)] = &[
-        (START + 1, "profiler_core::capture::alloc::live::enter"),
+        (START + 1, "profiler_core::capture::alloc::live::begin"),
         (START + 2, "alloc::raw_vec::RawVec<T,A>::grow_one"),
         (START + 3, "alloc::vec::Vec<T,A>::push_mut | alloc::vec::Vec<T,A>::push | shop::put"),
         (START + 4, "alloc::raw_vec::RawVec<T,A>::grow_amortized"),

@@ -25,20 +25,20 @@ impl Allocating {
         let zero = || AtomicU64::new(0);
         let zeros = std::array::from_fn(|_| zero());
         let next = AtomicPtr::new(ptr::null_mut());
-        let counters = Counters::new(zeros, zero(), Owner::new(1, 0), next);
+        let counters = Counters::new(zeros, usize::MAX, Owner::new(1, 0), next);
         let this = Self {
             counters,
-            sampling: Sampling::new(zero(), zero()),
+            sampling: Sampling::new(zero()),
             allocated: Cell::new(0.0),
             estimate: Cell::new(0.0),
         };
-        this.counters.begin(&this.sampling, seed);
+        this.counters.begin(seed);
         this
     }
 
     /// Sets the rate; `meanwhile` happens whenever it looks for the threads.
     fn set(&self, rate: u64, meanwhile: impl Fn()) {
-        self.sampling.set(rate, !0xF, || {
+        self.sampling.set(rate, || {
             meanwhile();
             std::iter::once(&self.counters)
         });
@@ -77,7 +77,7 @@ const RATES: [u64; 2] = [2_000, 8_000];
 #[test]
 fn allocations_while_the_rate_is_being_set_are_estimated_without_bias() {
     let thread = Allocating::new(1);
-    for round in 0..50_000 {
+    for round in 0..100_000 {
         thread.set(RATES[round % 2], || {
             for _ in 0..4 {
                 thread.allocate(SIZE, || ());

@@ -3,20 +3,25 @@
 //! **Problem.** A sample must be found again when its block is freed, by any thread, and all other
 //! frees, 10,000 to one, should not pay for it.
 //!
-//! **Idea.** A sampled block of up to 64 KiB is handed out 8 bytes behind the address that the inner
-//! allocator gave, which is a multiple of 16. Addresses ≡ 8 mod 16 are rare otherwise (glibc never
-//! gives one, jemalloc and mimalloc for blocks of up to 8 bytes only), so the address alone tells a
-//! free that it need not look. Larger blocks and stricter alignments are looked up at each
-//! free: the former are rare and dear, the latter cannot be shifted by 8. Whether a block was sampled
-//! says the set of live samples ([`buffer::live_set`](crate::buffer::live_set)) alone, so an inner
-//! allocator with other habits costs time, not truth. The block's memory is never written to, large
-//! blocks keep their page alignment, and `realloc` of one may still move pages instead of bytes.
+//! **Idea.** A sampled block is like any other: the inner allocator is asked for what the program asks
+//! for, and the program gets what it gives. So C code may free, resize and measure what Rust allocated
+//! where the inner allocator is C's, alignment is the inner allocator's, and `realloc` may move
+//! pages instead of bytes. A free asks one count, of the live samples in the block's page
+//! ([`buffer::vicinity`](crate::buffer::vicinity)); if there are some, the set of live samples
+//! ([`buffer::live_set`](crate::buffer::live_set)) says whether the block is one.
 //!
-//! **Refused**, by what mixed sizes cost more than this (`benches/README.md`): a filter that counts the live
-//! samples, asked at each free, 5.5 to 6 ns; one that forgets nothing 12 to 14 ns, and 21 and more as it fills; counters that
-//! threads share, 3.4 times the inner allocator's cost when two threads run at once. A header in the shifted
-//! block, and a range of addresses for sampled blocks, cost the same within the noise; the one
-//! trusts any address ≡ 8 mod 16, the other is an allocator of its own.
+//! **What C frees** leaves its entry behind. The entry ends when its address comes again and is freed,
+//! resized or sampled. Until then the block counts as alive, at most once for each address.
+//!
+//! **Refused**, by what mixed sizes cost more than this (`benches/README.md`): a filter that is asked by a hash of the
+//! address, 3 to 5 ns; one that forgets nothing 9 ns, and 15 as it fills; counters that threads share, 7 times the inner
+//! allocator's cost when two threads run at once. Sampled blocks of an alignment that others seldom have,
+//! 512 to 4,096: 2 to 5 ns, since allocators use memory again, so that after some samples many blocks
+//! are aligned so; and a block that C has freed would be given back by a wrong layout if its address
+//! came again. Sampled blocks that begin 8 bytes behind the inner address, a header there, and a range of
+//! addresses for sampled blocks cost the same within the noise, and C can do nothing with such blocks.
+//! To look at each allocation whether C has freed a sample at its address would cost 0.7 to 1 ns: a call where there is a
+//! jump.
 //!
 //! A sample and its free are sums in the row of the stack that allocated it: the row's thread adds
 //! the one, whoever frees adds the other.
@@ -32,20 +37,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 pub(crate) use self::live::bytes;
-use self::live::{Sample, enter};
 use crate::buffer::counters::{Due, Totals};
-use crate::buffer::live_set::Held;
 use crate::capture::{self, rates};
 use crate::sys;
-
-/// How far behind the inner allocator's address a sampled block of up to [`LARGE`] begins.
-const SHIFT: usize = 8;
-/// What the inner address of a shifted block is a multiple of.
-const INNER_ALIGN: usize = 2 * SHIFT;
-/// From this size on blocks are looked up at each free.
-const LARGE: usize = 64 << 10;
-/// Moves alignments that cannot be shifted to where large sizes have their bits.
-const ALIGN_BITS: u32 = LARGE.ilog2() - INNER_ALIGN.ilog2();
 
 /// An allocation of fewer bytes that fails stays counted, as if it had not: to look whether it has would
 /// take a frame around the inner allocator's call, half of what an allocation costs, and where so little
@@ -79,9 +73,11 @@ static RELEASE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 ///
 /// # What it does not see
 ///
-/// Memory that C code allocates, and what is mapped by `mmap`. Memory that Rust allocates must be
-/// freed by Rust: a pointer handed to C's `free`, which is wrong with any allocator but happens to
-/// work with `System`, crashes with this one if the block was sampled.
+/// Memory that C code allocates, and what is mapped by `mmap`. What C does with memory that Rust
+/// allocated, where both use one allocator: it works as without the profiler, since every block is the
+/// inner allocator's own, but the profiler learns nothing of a free by C. The sample of such a block stays in
+/// use until its address comes again and is freed by Rust or sampled; [`memory`](crate::memory()) counts the
+/// block as alive for ever.
 ///
 /// # Signals
 ///
@@ -112,32 +108,7 @@ impl<A> ProfiledAllocator<A> {
     }
 }
 
-/// The bits of a free by which it is told whether to look the block up: those of the size, and above
-/// them the alignment plus 16 for an address ≡ 8 mod 16. That sum is 16 or more, and so beside the
-/// bits of large sizes, unless the alignment is up to 8 and the address is a multiple of 16. (An
-/// alignment of 2⁵² and more would be shifted out; no address is so aligned.)
-#[inline(always)]
-fn bits(block: *mut u8, align: usize, size: usize) -> u64 {
-    const _: () =
-        assert!(INNER_ALIGN << ALIGN_BITS == LARGE && thread::WATCHED == !(LARGE as u64 - 1));
-    (((block.addr() & SHIFT) * 2 + align) as u64) << ALIGN_BITS | size as u64
-}
-
-/// Whether a sampled block of that layout is shifted.
-const fn is_shifted(layout: Layout) -> bool {
-    layout.align() <= SHIFT && layout.size() < LARGE
-}
-
-/// Returns the layout of the inner block that holds a shifted one.
-fn inner_layout(layout: Layout) -> Layout {
-    let size = (layout.size() + SHIFT).max(INNER_ALIGN);
-    // SAFETY: the alignment is a power of two, and the size far from the greatest.
-    unsafe { Layout::from_size_align_unchecked(size, INNER_ALIGN) }
-}
-
-// SAFETY: blocks come from the inner allocator, with the layout that was asked for or, shifted, with
-// one that holds it behind the shift; each is given back with the address and the layout that it came
-// with, which the set of live samples tells.
+// SAFETY: every block is the inner allocator's, asked for and given back by the same layout.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -168,12 +139,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         sys::assert_may_allocate();
-        let bits = bits(block, layout.align(), layout.size());
-        if !thread::current().free(layout.size(), bits) {
+        let counters = thread::current();
+        if live::is_near(block, counters.page_bits()) {
             // SAFETY: given by the caller.
             return unsafe { Self::dealloc_slow(block, layout.size(), layout.align(), self) };
         }
-        // SAFETY: not sampled, so it is the inner allocator's with this layout.
+        counters.count_free(layout.size());
+        // SAFETY: given by the caller.
         unsafe { self.inner.dealloc(block, layout) };
     }
 
@@ -181,14 +153,16 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ProfiledAllocator<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         sys::assert_may_allocate();
         let counters = thread::current();
-        let bits = bits(block, layout.align(), layout.size() | size);
-        let counted =
-            if counters.is_watched(bits) { Err(counters.due()) } else { counters.allocate(size) };
+        let counted = if live::is_near(block, counters.page_bits()) {
+            Err(counters.due())
+        } else {
+            counters.allocate(size)
+        };
         if let Err(due) = counted {
             // SAFETY: given by the caller.
             return unsafe { self.realloc_slow(block, layout, size, due) };
         }
-        // SAFETY: not sampled, so it is the inner allocator's with this layout.
+        // SAFETY: given by the caller.
         let moved = unsafe { self.inner.realloc(block, layout, size) };
         if moved.is_null() {
             thread::take_back(size);
@@ -226,7 +200,8 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     unsafe fn alloc_slow(&self, layout: Layout, ask: Ask<A>, due: Due) -> *mut u8 {
         let rate = self.decide(due, layout.size());
         // SAFETY: given by the caller.
-        let block = unsafe { self.alloc_decided(layout, ask, rate) };
+        let block = unsafe { ask(&self.inner, layout) };
+        live::begin(block, layout.size(), rate);
         count(block, Some(layout.size()), None);
         block
     }
@@ -241,47 +216,6 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         counters.decide(due, size, &thread::SAMPLING, sampler::gap)
     }
 
-    /// Allocates, sampled if there is a rate; counts nothing.
-    ///
-    /// # Safety
-    ///
-    /// That of [`GlobalAlloc::alloc`].
-    unsafe fn alloc_decided(&self, layout: Layout, ask: Ask<A>, rate: Option<u64>) -> *mut u8 {
-        let plain = || {
-            // SAFETY: given by the caller.
-            unsafe { ask(&self.inner, layout) }
-        };
-        let Some(rate) = rate else { return plain() };
-        let shifted = is_shifted(layout);
-        if !shifted {
-            let block = plain();
-            if !block.is_null() {
-                enter(block, layout.size(), rate, false);
-            }
-            return block;
-        }
-        let inner = inner_layout(layout);
-        // SAFETY: the size is not zero.
-        let base = unsafe { ask(&self.inner, inner) };
-        if base.is_null() {
-            // There may be room for the block without the shift.
-            let block = plain();
-            if !block.is_null() {
-                live::lose(sampler::weight(layout.size() as u64, rate));
-            }
-            return block;
-        }
-        // SAFETY: the inner block is larger by this.
-        let block = unsafe { base.add(SHIFT) };
-        if enter(block, layout.size(), rate, true) {
-            return block;
-        }
-        // Without an entry a shifted block would not be known at its free.
-        // SAFETY: allocated above, with this layout.
-        unsafe { self.inner.dealloc(base, inner) };
-        plain()
-    }
-
     /// PERF: takes what the global allocator is called with, in that order, and itself last, so that
     /// the fast path moves no arguments.
     ///
@@ -293,35 +227,18 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
     unsafe fn dealloc_slow(block: *mut u8, size: usize, align: usize, allocator: &Self) {
         // SAFETY: they come from a layout.
         let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+        let counters = thread::current();
+        if !live::may_hold(block, counters.page_bits()) {
+            // A neighbour of a sample.
+            counters.count_free(size);
+            // SAFETY: given by the caller.
+            return unsafe { allocator.inner.dealloc(block, layout) };
+        }
         count(block, None, Some(size));
-        let held = live::hold(block);
-        // SAFETY: given by the caller.
-        unsafe { allocator.give_back(block, layout, held) };
-    }
-
-    /// Gives a block back to the inner allocator.
-    ///
-    /// # Safety
-    ///
-    /// That of [`GlobalAlloc::dealloc`]; `held` is the block's entry in the set of live samples.
-    unsafe fn give_back(&self, block: *mut u8, layout: Layout, held: Option<Held>) {
-        let sample = held.as_ref().map(Sample::of);
         // Before the inner allocator may give the address to another thread.
-        if let Some(held) = held {
-            held.release();
-        }
-        if let Some(sample) = sample {
-            sample.count_free();
-        }
-        if sample.is_some_and(|sample| sample.shifted) {
-            // SAFETY: allocated so by `alloc_decided`.
-            let base = unsafe { block.sub(SHIFT) };
-            // SAFETY: as above.
-            unsafe { self.inner.dealloc(base, inner_layout(layout)) };
-        } else {
-            // SAFETY: given by the caller; it was allocated with this layout.
-            unsafe { self.inner.dealloc(block, layout) };
-        }
+        live::end(block);
+        // SAFETY: given by the caller.
+        unsafe { allocator.inner.dealloc(block, layout) };
     }
 
     /// # Safety
@@ -336,44 +253,17 @@ impl<A: GlobalAlloc> ProfiledAllocator<A> {
         size: usize,
         due: Due,
     ) -> *mut u8 {
-        // SAFETY: the caller sees to it that the new size with this alignment is a layout.
-        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let rate = self.decide(due, size);
+        // Taken out before the inner allocator may give the address to another thread.
         let held = live::hold(block);
-        let was_shifted = held.as_ref().is_some_and(|held| Sample::of(held).shifted);
-        let is_in_place = !was_shifted && (rate.is_none() || !is_shifted(new));
-        let moved = if is_in_place {
-            // SAFETY: not shifted, so it is the inner allocator's with this layout.
-            let moved = unsafe { self.inner.realloc(block, layout, size) };
-            match held {
-                Some(held) if moved.is_null() => held.put_back(),
-                Some(held) => {
-                    Sample::of(&held).count_free();
-                    held.release();
-                }
-                None => {}
-            }
-            if !moved.is_null()
-                && let Some(rate) = rate
-            {
-                enter(moved, size, rate, false);
-            }
-            moved
-        } else {
-            // SAFETY: given by the caller.
-            let moved = unsafe { self.alloc_decided(new, A::alloc, rate) };
-            if moved.is_null() {
-                if let Some(held) = held {
-                    held.put_back();
-                }
-            } else {
-                // SAFETY: both are at least so long, and a new block overlaps no other.
-                unsafe { ptr::copy_nonoverlapping(block, moved, size.min(layout.size())) };
-                // SAFETY: given by the caller, who has done with the old block.
-                unsafe { self.give_back(block, layout, held) };
-            }
-            moved
-        };
+        // SAFETY: given by the caller.
+        let moved = unsafe { self.inner.realloc(block, layout, size) };
+        match held {
+            Some(held) if moved.is_null() => held.put_back(),
+            Some(held) => live::end_held(block, held),
+            None => {}
+        }
+        live::begin(moved, size, rate);
         count(moved, Some(size), Some(layout.size()));
         moved
     }
@@ -417,27 +307,4 @@ pub(crate) fn release() -> Option<fn()> {
     let release = RELEASE.load(Ordering::Relaxed);
     // SAFETY: null, or stored from a `fn()`.
     unsafe { std::mem::transmute::<*mut (), Option<fn()>>(release) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looked_up_are_shifted_and_large_blocks_and_stricter_alignments() {
-        let sizes = [1, 8, 24, LARGE - 1, LARGE, LARGE + 1, isize::MAX as usize - 7];
-        let aligns = (0..usize::BITS.min(52)).map(|log| 1_usize << log);
-        for (size, align) in
-            sizes.into_iter().flat_map(|size| aligns.clone().map(move |a| (size, a)))
-        {
-            for address in [0x7f00_0010, 0x7f00_0018, 0x7f00_0011, 0x7f00_0014] {
-                let bits = bits(ptr::without_provenance_mut(address), align, size);
-                assert_eq!(
-                    bits & thread::WATCHED != 0,
-                    address & SHIFT != 0 || align > SHIFT || size >= LARGE,
-                    "{address:x}, {size} bytes aligned to {align}"
-                );
-            }
-        }
-    }
 }

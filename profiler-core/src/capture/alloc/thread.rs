@@ -7,18 +7,16 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::live;
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
 use crate::sys::{self, Process};
 
-/// The bits of a free that have it looked up, once anything is sampled; see `bits` in the parent.
-pub(super) const WATCHED: u64 = !0xFFFF;
-
-/// Stands in for a thread without counters: everything leads off the fast paths, since every free
-/// has some bit and the first sample is always due.
+/// Stands in for a thread without counters: everything leads off the fast paths, since the first sample
+/// is always due, and page 0, about which all frees ask without bits, is full as soon as a thread has joined.
 static NOBODY: Counters = Counters::new(
     [const { AtomicU64::new(0) }; 5],
-    AtomicU64::new(u64::MAX),
+    0,
     Owner::nobody([const { AtomicU64::new(0) }; 2]),
     AtomicPtr::new(ptr::null_mut()),
 );
@@ -31,7 +29,7 @@ static THREADS: Registry<Counters> = Registry::new(
 /// Threads that ever counted.
 static JOINED: AtomicU64 = AtomicU64::new(0);
 
-pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0), AtomicU64::new(0));
+pub(super) static SAMPLING: Sampling = Sampling::new(AtomicU64::new(0));
 
 thread_local! {
     // Has no destructor, so it can be read to the very end of a thread.
@@ -65,6 +63,7 @@ pub(super) fn count_shared(allocated: Option<usize>, freed: Option<usize>) {
 
 #[cold]
 fn join() -> Option<&'static Counters> {
+    live::fill_page_0();
     let owner = sys::thread_id();
     // A number that could not be had is 0, and would be anybody's.
     let here = Process::current();
@@ -78,7 +77,7 @@ fn join() -> Option<&'static Counters> {
     counters.settle(owner, here.number());
     // Relaxed: unique by the addition.
     let number = JOINED.fetch_add(1, Ordering::Relaxed) + 1;
-    counters.begin(&SAMPLING, seed(owner));
+    counters.begin(seed(owner));
     CURRENT.set(counters);
     if number == 1 {
         static FORKED: fn() = forked;
@@ -113,7 +112,7 @@ fn make(owner: u32, process: u32) -> Option<NonNull<Counters>> {
     let counters = NonNull::new(memory.cast::<Counters>())?;
     let content = Counters::new(
         [const { AtomicU64::new(0) }; 5],
-        AtomicU64::new(0),
+        usize::MAX,
         Owner::new(owner, process),
         AtomicPtr::new(ptr::null_mut()),
     );
@@ -130,7 +129,7 @@ pub(super) fn any() -> bool {
 
 /// Sets the mean distance of samples for all threads, in bytes.
 pub(super) fn set_rate(rate: u64) {
-    SAMPLING.set(rate, WATCHED, || THREADS.iter());
+    SAMPLING.set(rate, || THREADS.iter());
 }
 
 /// Returns what all threads have allocated and freed: nothing is freed that is not allocated.

@@ -10,8 +10,8 @@ fn check(stack: &[&str], left: &[&str]) {
 
 const CAPTURE: &[&str] = &[
     "profiler_core::sys::arch::registers | profiler_core::stack::capture | profiler_core::capture::find",
-    "profiler_core::capture::Prepared::new | profiler_core::capture::alloc::live::enter",
-    "profiler_core::capture::alloc::ProfiledAllocator<A>::alloc_decided | profiler_core::capture::alloc::ProfiledAllocator<A>::alloc_slow",
+    "profiler_core::capture::Prepared::new | profiler_core::capture::alloc::live::begin",
+    "profiler_core::capture::alloc::ProfiledAllocator<A>::alloc_slow",
 ];
 const SHIM: &str = "<profiler_core::capture::alloc::ProfiledAllocator<A> as core::alloc::global::GlobalAlloc>::alloc | __rustc::__rust_alloc";
 const REQUEST: &str = "alloc::alloc::alloc | <alloc::alloc::Global>::alloc_impl | <alloc::alloc::Global as core::alloc::Allocator>::allocate";
