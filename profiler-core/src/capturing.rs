@@ -127,11 +127,7 @@ impl Capture {
 }
 
 /// Returns the CPU time since the rows of `before`, what there is to say of it, and why something is missing.
-fn cpu_time(
-    running: cpu::Running,
-    before: (Rows, At),
-    period: i64,
-) -> (Rows, String, Vec<String>) {
+fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, String, Vec<String>) {
     let (mut rows, at) = merge::tallies(Source::Cpu, None);
     let truth = running.truth();
     drop(running);

@@ -220,8 +220,9 @@ pub(crate) fn living() -> Living {
         Ok(numbers) => Living { numbers, missing: None },
         Err(reason) => {
             let owners = all().map(Thread::owner_id);
-            let is_alive =
-                |&owner: &u32| !matches!(owner, 0 | NOBODY | ARCHIVE) && sys::is_thread_alive(owner);
+            let is_alive = |&owner: &u32| {
+                !matches!(owner, 0 | NOBODY | ARCHIVE) && sys::is_thread_alive(owner)
+            };
             let mut numbers: Vec<_> = owners.filter(is_alive).collect();
             numbers.sort_unstable();
             numbers.dedup();
