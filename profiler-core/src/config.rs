@@ -1,6 +1,6 @@
 //! Configuration: what is recorded, how deep, and what is shown by default.
 
-use crate::buffer::budget;
+use crate::budget;
 use crate::error::ConfigError;
 use crate::view::{LabelView, Symbols, View};
 

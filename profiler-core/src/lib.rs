@@ -98,6 +98,7 @@
 //! - `parking_lot` (default): the locks of `parking_lot` 0.13, and wrappers for any raw lock of `lock_api`
 //!   0.5. Needs Rust 1.95; everything else needs 1.92.
 
+mod budget;
 mod buffer;
 mod callsite;
 mod capture;

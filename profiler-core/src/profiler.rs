@@ -5,9 +5,10 @@ use std::panic::Location;
 use std::time::{Duration, SystemTime};
 
 use crate::buffer::answer::QUESTIONS;
+use crate::buffer::archive;
+use crate::buffer::living::living;
 use crate::buffer::origin;
 use crate::buffer::record::Source;
-use crate::buffer::{archive, budget};
 use crate::capture::{self, alloc, cpu, custom, rates, scope, signal};
 use crate::config::{Config, Rates};
 use crate::encode::dump;
@@ -22,7 +23,7 @@ use crate::per_process::PerProcess;
 use crate::profile::{self, Mappings, Profile, Reading, Resolver};
 use crate::sys::OwnThread;
 use crate::view::{LabelView, StackView, ThreadView, View};
-use crate::{buffer, clock, stack, sys};
+use crate::{budget, buffer, clock, stack, sys};
 
 /// Milliseconds between two ticks of the clock of span times at the least; three times as many at
 /// the most, ten in the mean.
@@ -152,7 +153,7 @@ fn tend() {
 fn dump_and_quit() {
     // On a thread of its own: looking up names takes more stack than the profiler's has.
     let dump = || -> io::Result<()> {
-        let mut writer = io::BufWriter::new(StandardError);
+        let mut writer = io::BufWriter::new(sys::StandardError);
         // As Go says it, and who.
         writeln!(writer, "SIGQUIT: quit\nprocess {}\n", std::process::id())?;
         write_threads_but(Some(sys::thread_id()), writer)
@@ -166,20 +167,6 @@ fn dump_and_quit() {
 /// The stack of a thread that looks up names: demangling and debug information may nest deeply, and only what is touched is
 /// ever in memory.
 const DUMP_STACK: usize = 2 << 20;
-
-/// Written to past the lock that std keeps on it, which a thread that is stuck may hold.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        sys::write_error(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn config() -> Config {
     STARTED.get().map(|started| started.config.clone()).unwrap_or_default()
@@ -278,7 +265,7 @@ pub fn snapshot_with(kind: Kind, view: View) -> Result<Profile, Unavailable> {
             (rows, At::NEVER, refused.into_iter().chain(remarks).collect())
         }
         Kind::Threadcreate => {
-            let missing = buffer::thread::living().missing.map(threads::missing_threads);
+            let missing = living().missing.map(threads::missing_threads);
             let (rows, at) = rows(kind);
             (rows, at, missing.into_iter().collect())
         }

@@ -41,6 +41,9 @@ mod rest;
 pub(crate) mod row;
 #[path = "../../profiler-core/src/buffer/slot.rs"]
 pub(crate) mod slot;
+#[path = "../../profiler-core/src/buffer/table.rs"]
+#[allow(dead_code, reason = "the models use a part of it")]
+pub(crate) mod table;
 #[path = "../../profiler-core/src/buffer/tally.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 pub(crate) mod tally;

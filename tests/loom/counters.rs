@@ -10,7 +10,7 @@ use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use crate::buffer::counters::{Counters, Sampling, Totals};
 use crate::buffer::registry::{Owner, Registry};
 use crate::buffer::row::{HEADER, Row, RowKey};
-use crate::buffer::tally::{Memory, make_row};
+use crate::buffer::table::{Memory, make_row};
 use crate::models::Model;
 use crate::order::Order;
 

@@ -16,13 +16,14 @@ use std::sync::{Arc, MutexGuard, OnceLock};
 
 use rustc_hash::FxHashMap;
 
-use super::budget::{self, Part};
 use super::names::Names;
 use super::record::{Header, Marker, Source};
 use super::row::{HeldRow, Row, RowKey};
-use super::tally::{Memory, TakenAway, end_row, make_row};
+use super::table::{Memory, end_row, make_row};
+use super::tally::TakenAway;
 use super::thread::{self, Thread};
 use super::tree::{Node, Tree};
+use crate::budget::{self, Part};
 use crate::labels;
 use crate::per_process::PerProcess;
 

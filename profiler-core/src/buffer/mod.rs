@@ -4,10 +4,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod archive;
-pub(crate) mod budget;
 pub(crate) mod counters;
 pub(crate) mod emergency;
 pub(crate) mod live_set;
+pub(crate) mod living;
 pub(crate) mod names;
 #[cfg_attr(
     not(feature = "tracing"),
@@ -27,6 +27,7 @@ mod slot;
     allow(dead_code, reason = "what tracing's layer enters is all that there is")
 )]
 pub(crate) mod strays;
+pub(crate) mod table;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod tree;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::living::living;
 use super::thread::{self, Thread};
 
 /// Threads that joined, or will, and whose creation was recorded.
@@ -16,7 +17,7 @@ pub(crate) fn from_unknown() -> u64 {
     static MOST: AtomicU64 = AtomicU64::new(0);
     // In this order, so that it is not too large: a thread that is no stranger any more has not joined yet for this.
     let joined = thread::joined();
-    let there = thread::living().numbers;
+    let there = living().numbers;
     let known: HashSet<u32> = thread::all().map(Thread::owner_id).collect();
     let strangers = there.iter().filter(|thread| !known.contains(thread)).count() as u64;
     // Relaxed: figures. Creators are known before there is a thread.

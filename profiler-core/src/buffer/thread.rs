@@ -10,14 +10,13 @@ use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use super::budget::Part;
 use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
-use super::row::Row;
 use super::slot::Slot;
-use super::tally::{Memory, Tally};
+use super::table::Memory;
 use super::tree::{Node, Tree};
 use super::writer::{MAPPED, Side, Writer};
+use crate::budget::Part;
 use crate::labels::{Cache, Set};
 use crate::sys::{self, Process, Registers, StackBounds};
 
@@ -205,32 +204,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
     THREADS.iter()
 }
 
-/// The threads of the process that are alive, as far as they are known.
-#[derive(Debug)]
-pub(crate) struct Living {
-    /// The kernel's numbers, sorted.
-    pub(crate) numbers: Vec<u32>,
-    /// Why others may be missing, if the system does not list them: those are known that have a block.
-    pub(crate) missing: Option<&'static str>,
-}
-
-/// Returns the threads that are alive. Reads a directory, and allocates.
-pub(crate) fn living() -> Living {
-    match sys::threads() {
-        Ok(numbers) => Living { numbers, missing: None },
-        Err(reason) => {
-            let owners = all().map(Thread::owner_id);
-            let is_alive = |&owner: &u32| {
-                !matches!(owner, 0 | NOBODY | ARCHIVE) && sys::is_thread_alive(owner)
-            };
-            let mut numbers: Vec<_> = owners.filter(is_alive).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            Living { numbers, missing: Some(reason) }
-        }
-    }
-}
-
 /// Returns how many threads ever joined.
 pub(super) fn joined() -> u64 {
     // Relaxed: a figure.
@@ -355,61 +328,20 @@ impl Thread {
         unsafe { &*self.tree.get() }
     }
 
-    /// Has the tables emptied of a thread that is gone, takes its tree, and begins another one. Nothing if
-    /// the block has an owner, or the system no memory.
-    ///
-    /// # Safety
-    ///
-    /// The caller has the archive.
-    pub(super) unsafe fn without_owner(&self, empty_tables: impl FnOnce()) -> Option<Tree> {
-        let gone = self.owner_id();
-        let is_left = is_left(Process::current(), ARCHIVE)(gone, self.owner.process());
-        if !is_left || !self.owner.take_from(gone, ARCHIVE) {
-            return None;
-        }
-        for side in [&self.ordinary, &self.signal] {
-            // SAFETY: nobody else owns the block now.
-            unsafe { side.tally.recover() };
-        }
-        empty_tables();
-        let tree = new_tree().map(|new| {
-            self.set_node_anew(&new);
-            // SAFETY: nobody owns the block, and whoever has the archive is the caller.
-            unsafe { self.tree.get().replace(new) }
-        });
-        self.owner.give_back(gone);
-        tree
-    }
-
     /// Begins at the root, with no span entered.
     fn set_node_anew(&self, tree: &Tree) {
         self.set_node(tree.root());
         self.opened.clear();
     }
 
-    /// Calls `visit` with every row of both tallies; for whoever has the archive.
-    pub(super) fn for_each_row(&self, mut visit: impl FnMut(Row)) {
-        self.ordinary.tally.for_each(&mut visit);
-        self.signal.tally.for_each(visit);
-    }
-
-    pub(super) const fn tallies(&self) -> [&Tally; 2] {
-        [&self.ordinary.tally, &self.signal.tally]
-    }
-
-    /// Returns the bytes held for this block, its tally and its span paths.
-    pub(crate) fn bytes(&self) -> usize {
-        let side = |side: &Side| side.scratch.1 * size_of::<u64>() + side.tally.bytes();
-        size_of::<Self>()
-            + side(&self.ordinary)
-            + side(&self.signal)
-            + self.tree().bytes()
-            + self.label_cache.bytes()
-    }
-
     /// Returns the kernel's number of the thread that owns or last owned this block.
     pub(crate) fn owner_id(&self) -> u32 {
         self.owner.thread()
+    }
+
+    /// Returns whether the block is or was a thread's, and not set aside.
+    pub(super) fn is_owned(&self) -> bool {
+        !matches!(self.owner_id(), 0 | NOBODY | ARCHIVE)
     }
 
     /// Returns the owner's name, if it was told; any thread may call this.
@@ -494,5 +426,6 @@ impl std::fmt::Debug for Thread {
     }
 }
 
+mod archived;
 #[cfg(test)]
 mod tests;

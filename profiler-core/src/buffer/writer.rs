@@ -6,12 +6,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 
-use super::budget::{self, Part};
 use super::record::{Header, Marker, Source};
 use super::row::{Row, RowKey};
-use super::tally::{Memory, Taken, Tally};
+use super::table::Memory;
+use super::tally::{Taken, Tally};
 use super::thread::{OWN_FRAMES, Thread};
 use super::tree::Node;
+use crate::budget::{self, Part};
 use crate::callsite::CallSite;
 use crate::sys::{self, StackBounds};
 

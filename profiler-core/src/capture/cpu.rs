@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::archive;
+use crate::buffer::living::{Living, living};
 use crate::buffer::names::Names;
 use crate::buffer::question::Question;
-use crate::buffer::thread::{self, Living};
+use crate::buffer::thread;
 use crate::capture;
 use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
@@ -296,7 +297,7 @@ impl Timers {
         }
         let cpu = sampling::own_cpu;
         let begin = cpu();
-        let Living { numbers: threads, missing } = thread::living();
+        let Living { numbers: threads, missing } = living();
         self.missing = missing;
         thread::prepare_for_signals(&threads, capture::depth());
         self.read_clocks();

@@ -18,7 +18,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::buffer::budget;
+use crate::budget;
 use crate::buffer::opened::{Mark, Open};
 use crate::buffer::thread::Thread;
 use crate::buffer::tree::Node;

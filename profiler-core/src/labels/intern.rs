@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::buffer::budget;
+use crate::budget;
 use crate::per_process::PerProcess;
 
 /// Pairs kept of one set: more than any server takes for a series.

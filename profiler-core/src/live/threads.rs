@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::patience::Silence;
 use super::stacks;
 use crate::buffer::archive;
+use crate::buffer::living::living;
 use crate::buffer::record::{Header, Source, Waiting};
 use crate::buffer::row::Row;
 use crate::buffer::thread::{self, Thread};
@@ -68,7 +69,7 @@ impl Activity {
 pub(crate) fn states(asked: Option<usize>) -> States {
     // First: who is asked runs for a moment.
     // Twice: what one list lacks because a thread ended meanwhile stands in the other.
-    let lists = [thread::living(), thread::living()];
+    let lists = [living(), living()];
     let missing = lists.iter().find_map(|living| living.missing);
     let numbers: BTreeSet<_> = lists.into_iter().flat_map(|living| living.numbers).collect();
     let threads: Vec<_> = numbers
@@ -136,7 +137,7 @@ fn is_of_lock(row: &Row) -> bool {
 
 /// Returns the number of living threads.
 pub(crate) fn count() -> usize {
-    thread::living().numbers.len()
+    living().numbers.len()
 }
 
 /// Returns the rows of the goroutine profile, one for each stack and labels, and what there is to say about them.

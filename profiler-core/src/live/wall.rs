@@ -22,9 +22,9 @@ use rustc_hash::FxHashMap;
 use super::stacks::Place;
 use crate::buffer::answer::{Answer, QUESTIONS};
 use crate::buffer::archive;
+use crate::buffer::living::{Living, living};
 use crate::buffer::question::Question;
 use crate::buffer::record::{Header, Source};
-use crate::buffer::thread::{self, Living};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::own_thread;
 use crate::per_process::{Numbers, PerProcess};
@@ -256,7 +256,7 @@ impl Wall {
     fn look(&mut self, time: Duration) {
         let most = usize::try_from(time.as_millis() * QUESTIONS_A_SECOND / 1000);
         let most = most.unwrap_or(usize::MAX).max(QUESTIONS_A_TICK);
-        let Living { numbers: threads, missing } = thread::living();
+        let Living { numbers: threads, missing } = living();
         self.missing = missing;
         self.threads.retain(|thread, watched| {
             let lives = threads.binary_search(thread).is_ok() || sys::is_thread_alive(*thread);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::buffer::tally::lone_row;
+use crate::buffer::table::lone_row;
 
 fn key(number: u8) -> Key {
     let stack = Stack::Native(vec![u64::from(number) + 1].into());

@@ -326,3 +326,18 @@ pub(crate) fn spawn(
 pub(crate) fn is_own_thread(thread: u32) -> bool {
     own_threads::is_own(thread)
 }
+
+/// The standard error stream, written to past the lock that std keeps on it, which a thread that is stuck may hold.
+#[derive(Debug)]
+pub(crate) struct StandardError;
+
+impl std::io::Write for StandardError {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        write_error(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
