@@ -5,7 +5,7 @@ use super::*;
 const ALL: usize = usize::MAX;
 
 fn vicinity<const PAGES: usize>() -> Vicinity<PAGES> {
-    Vicinity::new([const { AtomicU16::new(0) }; PAGES])
+    Vicinity::new(std::array::from_fn(|_| AtomicU16::new(0)))
 }
 
 #[test]
