@@ -17,7 +17,7 @@ use super::row::Row;
 use super::slot::Slot;
 use super::tally::Memory;
 use super::tree::{Node, Tree};
-use super::writer::{MAPPED, Side, Writer};
+use super::writer::{MAPPED, STACK_COPY, Side, Writer};
 use crate::labels::Set;
 use crate::sys::{self, Registers, StackBounds};
 
@@ -257,8 +257,8 @@ impl Thread {
             name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
             tree,
-            ordinary: Side::new(Memory::SYSTEM, depth)?,
-            signal: Side::new(MAPPED, depth)?,
+            ordinary: Side::new(Memory::SYSTEM, depth, STACK_COPY)?,
+            signal: Side::new(MAPPED, depth, 0)?,
         };
         // SAFETY: fresh memory of this layout.
         unsafe { thread.write(content) };

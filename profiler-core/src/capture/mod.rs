@@ -26,7 +26,7 @@ use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source};
 use crate::buffer::row::{Row, RowKey, VALUES};
 use crate::buffer::thread::{self, Thread};
-use crate::buffer::writer::TallyWriter;
+use crate::buffer::writer::{Scratch, TallyWriter};
 use crate::capture::rates::Weighted;
 use crate::stack;
 use crate::sys::Registers;
@@ -183,9 +183,9 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let node = Some(thread.node()).filter(|node| node.site().is_some());
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
-        let (tally, _, scratch) = writer.parts();
-        let depth = stack::capture_interrupted(at, bounds, scratch);
-        let key = RowKey { header: header.words(), frames: &scratch[..depth] };
+        let (tally, Scratch { frames, .. }) = writer.parts();
+        let depth = stack::capture_interrupted(at, bounds, frames);
+        let key = RowKey { header: header.words(), frames: &frames[..depth] };
         find_or_overflow(tally, key, &header)
     });
     Prepared { header, row }.add(values);
@@ -194,7 +194,7 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
 /// Adds to the row of this key, or to `[overflow]` or `[lost]` where there is no room.
 pub(crate) fn record_again(key: RowKey<'static>, header: Header, values: [i64; VALUES]) {
     let row = thread().and_then(Thread::write).and_then(|mut writer| {
-        let (tally, _, _) = writer.parts();
+        let (tally, _) = writer.parts();
         find_or_overflow(tally, key, &header)
     });
     Prepared { header, row }.add(values);
@@ -205,9 +205,9 @@ fn find<const N: usize>(headers: [Header; N]) -> Option<[Option<Row>; N]> {
     let thread = writer.thread();
     let node = Some(thread.node()).filter(|node| node.site().is_some());
     let labels = thread.labels();
-    let (tally, bounds, scratch) = writer.parts();
+    let (tally, Scratch { bounds, frames: scratch, copy }) = writer.parts();
     let depth = if headers.iter().any(|header| header.marker == Marker::No) {
-        stack::capture(bounds, scratch)
+        stack::capture(bounds, copy, scratch)
     } else {
         0
     };

@@ -130,7 +130,6 @@ fn look_at(file: &[u8]) -> Seen {
 fn every_instruction_of_real_libraries_has_the_caller_that_the_tables_tell() {
     for path in files() {
         let seen = look_at(&fs::read(&path).expect("the file"));
-        println!("{}: {seen:?}", path.display());
         assert!(seen.all > 10_000 && seen.linked * 50 > seen.all, "{seen:?}");
         // Hand-written code that keeps its caller's registers in others.
         assert!(seen.untold * 1000 < seen.all, "{seen:?}");
