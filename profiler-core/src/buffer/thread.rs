@@ -15,7 +15,7 @@ use super::registry::{Block, Owner, Registry};
 use super::slot::Slot;
 use super::table::Memory;
 use super::tree::{Node, Tree};
-use super::writer::{MAPPED, Side, Writer};
+use super::writer::{MAPPED, STACK_COPY, Side, Writer};
 use crate::budget::Part;
 use crate::labels::{Cache, Set};
 use crate::sys::{self, Process, Registers, StackBounds};
@@ -248,8 +248,8 @@ impl Thread {
             name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
             tree: UnsafeCell::new(tree),
-            ordinary: Side::new(Memory::SYSTEM, depth)?,
-            signal: Side::new(MAPPED, depth)?,
+            ordinary: Side::new(Memory::SYSTEM, depth, STACK_COPY)?,
+            signal: Side::new(MAPPED, depth, 0)?,
         };
         // SAFETY: fresh memory of this layout.
         unsafe { thread.write(content) };

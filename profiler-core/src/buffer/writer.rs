@@ -28,19 +28,23 @@ pub(super) const MAPPED: Memory = Memory {
 /// A tally and what its writer needs.
 pub(super) struct Side {
     pub(super) tally: Tally,
-    /// Room for the frames of a capture.
-    pub(super) scratch: (NonNull<u64>, usize),
+    /// Room for so many frames of a capture, and behind them for so many bytes of a stack.
+    pub(super) scratch: (NonNull<u64>, usize, usize),
 }
 
+/// Room for a piece of a stack that is copied. It takes no memory until there is a stack that is not the thread's.
+pub(super) const STACK_COPY: usize = 4096;
+
 impl Side {
-    pub(super) fn new(memory: Memory, depth: usize) -> Option<Self> {
+    /// Makes a side for captures of so many frames, and of stacks by copies of so many bytes.
+    pub(super) fn new(memory: Memory, depth: usize, copy: usize) -> Option<Self> {
         let frames = depth + OWN_FRAMES;
-        let layout = Layout::array::<u64>(frames).ok()?;
+        let layout = Layout::array::<u64>(frames + copy.div_ceil(size_of::<u64>())).ok()?;
         // SAFETY: the layout is not of size zero.
         let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
         Some(Self {
             tally: Tally::new([const { AtomicPtr::new(ptr::null_mut()) }; 2], FIRST_SLOTS, memory),
-            scratch: (scratch, frames),
+            scratch: (scratch, frames, copy),
         })
     }
 }
@@ -81,14 +85,28 @@ impl Writer {
         child
     }
 
-    /// Returns the tally, the bounds of the thread's stack, and room for the frames of a capture.
-    pub(crate) fn parts(&mut self) -> (TallyWriter<'_>, Option<StackBounds>, &mut [u64]) {
-        let (first, length) = self.side.scratch;
+    /// Returns the tally and what a capture needs.
+    pub(crate) fn parts(&mut self) -> (TallyWriter<'_>, Scratch<'_>) {
+        let (first, frames, copy) = self.side.scratch;
+        let behind = first.as_ptr().wrapping_add(frames);
         // SAFETY: memory of this length that was zeroed once and is never freed; there is one
         // `Writer` for it, which is borrowed mutably.
-        let scratch = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), length) };
-        (TallyWriter(&self.table), self.thread.bounds(), scratch)
+        let frames = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), frames) };
+        // SAFETY: as above; the rest of the same memory.
+        let copy = unsafe { std::slice::from_raw_parts_mut(behind.cast(), copy) };
+        (TallyWriter(&self.table), Scratch { bounds: self.thread.bounds(), frames, copy })
     }
+}
+
+/// What a capture needs of its thread.
+#[derive(Debug)]
+pub(crate) struct Scratch<'a> {
+    /// The bounds of the thread's stack, if they are known.
+    pub(crate) bounds: Option<StackBounds>,
+    /// Room for the frames.
+    pub(crate) frames: &'a mut [u64],
+    /// Room for a piece of a stack; none in signal handlers.
+    pub(crate) copy: &'a mut [u8],
 }
 
 /// The writer's side of a tally, while the right to write is held.

@@ -26,6 +26,7 @@ use crate::buffer::emergency::EMERGENCY;
 use crate::buffer::record::{Header, Marker, Source};
 use crate::buffer::row::{HeldRow, Row, VALUES};
 use crate::buffer::thread::{self, Thread};
+use crate::buffer::writer::Scratch;
 use crate::capture::rates::Weighted;
 use crate::stack;
 use crate::sys::Registers;
@@ -180,9 +181,9 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let node = thread.shown_node();
         let header = Header { node, labels: thread.labels(), name: thread.name(), ..header };
         let bounds = thread.bounds_in_signal(at);
-        let (tally, _, scratch) = writer.parts();
-        let depth = stack::capture_interrupted(at, bounds, scratch);
-        tally.find(&header, &scratch[..depth])?.add(values);
+        let (tally, Scratch { frames, .. }) = writer.parts();
+        let depth = stack::capture_interrupted(at, bounds, frames);
+        tally.find(&header, &frames[..depth])?.add(values);
         Some(())
     });
     if added.is_none() {
@@ -201,9 +202,9 @@ fn find<const N: usize, R>(
     let mut writer = thread.write()?;
     let node = Some(thread.node()).filter(|node| node.site().is_some());
     let labels = thread.labels();
-    let (tally, bounds, scratch) = writer.parts();
+    let (tally, Scratch { bounds, frames: scratch, copy }) = writer.parts();
     let depth = if headers.iter().any(|header| header.marker == Marker::No) {
-        stack::capture(bounds, scratch)
+        stack::capture(bounds, copy, scratch)
     } else {
         0
     };

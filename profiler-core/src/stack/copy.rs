@@ -2,17 +2,17 @@
 
 use crate::sys;
 
-/// A piece of memory as it was when it was copied, so many bytes at once: 4,096 are the frames of some
-/// thirty calls.
-pub(super) struct Copy<const BYTES: usize> {
+/// A piece of memory as it was when it was copied: as much at once as there is room, of which 4,096 bytes
+/// are the frames of some thirty calls.
+pub(super) struct Copy<'a> {
     start: u64,
     length: usize,
-    bytes: [u8; BYTES],
+    bytes: &'a mut [u8],
 }
 
-impl<const BYTES: usize> Copy<BYTES> {
-    pub(super) const fn new() -> Self {
-        Self { start: 0, length: 0, bytes: [0; BYTES] }
+impl<'a> Copy<'a> {
+    pub(super) const fn new(room: &'a mut [u8]) -> Self {
+        Self { start: 0, length: 0, bytes: room }
     }
 
     /// Returns a word, or nothing if it cannot be read.
@@ -32,7 +32,7 @@ impl<const BYTES: usize> Copy<BYTES> {
         }
         // What a walk reads next lies above.
         self.start = address;
-        self.length = sys::read_some_memory(address as usize, &mut self.bytes);
+        self.length = sys::read_some_memory(address as usize, self.bytes);
         self.copied(address)
     }
 
@@ -54,7 +54,8 @@ mod tests {
         // More than two pieces.
         let words: Vec<u64> = (0..3 * BYTES as u64 / 8).collect();
         let start = words.as_ptr().addr() as u64;
-        let mut copy = Copy::<BYTES>::new();
+        let mut room = [0; BYTES];
+        let mut copy = Copy::new(&mut room);
         for position in [0, 1, 511, 512, 1100, 1200, 1100, 3, 1535] {
             assert_eq!(copy.word(start + 8 * position), Some(position));
         }
@@ -62,15 +63,18 @@ mod tests {
             assert_eq!(copy.word(nowhere), None, "{nowhere:#x}");
         }
         assert_eq!(copy.word(start), Some(0));
+        assert_eq!(Copy::new(&mut []).word(start), None);
     }
 
     #[test]
     fn the_last_words_before_a_gap_are_read() {
         let memory = sys::map_memory(64 << 10).addr() as u64;
         assert_ne!(memory, 0);
-        let end = (memory..).step_by(4096).find(|page| Copy::<BYTES>::new().word(*page).is_none());
+        let mut room = [0; BYTES];
+        let mut pages = (memory..).step_by(4096);
+        let end = pages.find(|page| Copy::new(&mut room).word(*page).is_none());
         let end = end.expect("addresses end");
-        let mut copy = Copy::<BYTES>::new();
+        let mut copy = Copy::new(&mut room);
         for word in (1..=4).rev() {
             assert!(copy.word(end - 8 * word).is_some());
         }

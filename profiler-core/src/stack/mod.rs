@@ -99,20 +99,20 @@ pub(crate) fn cut_walks() -> u64 {
 /// Each is an address inside the call; the first lies in the function that this is inlined into.
 /// What does not fit into `frames` is left out on the side of the thread's start.
 ///
-/// `bounds` are those of the thread's stack, if they are known; any other is copied by the kernel, at some
-/// microseconds a walk.
+/// `bounds` are those of the thread's stack, if they are known. Any other is copied by the kernel into `room`, a
+/// microsecond or two for thirty frames if it has 4 KiB; the stack of a coroutine may be too small to have it there.
 ///
 /// # Signal safety
 ///
 /// Allocates nothing, waits for nothing; what cannot be read ends the walk.
 #[inline(always)]
-pub(crate) fn capture(bounds: Option<StackBounds>, frames: &mut [u64]) -> usize {
-    walk(sys::registers(), bounds, frames)
+pub(crate) fn capture(bounds: Option<StackBounds>, room: &mut [u8], frames: &mut [u64]) -> usize {
+    walk(sys::registers(), bounds, room, frames)
 }
 
 /// Captures the calls that led to where a signal struck, innermost first, and returns how many.
 ///
-/// `at` are the registers there, `bounds` as for [`capture`].
+/// `at` are the registers there, `bounds` as for [`capture`]. The handler has a stack of ours, with room.
 ///
 /// # Signal safety
 ///
@@ -128,25 +128,33 @@ pub(crate) fn capture_interrupted(
     let own = bounds.filter(|bounds| bounds.reader(at.sp).is_some());
     match own.and_then(|bounds| bounds.reader(lowest)) {
         Some(word) => walk_by(at, word, frames),
-        // The handler has a stack of ours.
-        None => walk_copied::<4096>(at, frames),
+        None => walk_with_room(at, frames),
     }
 }
 
 #[inline(never)]
-fn walk(start: Registers, bounds: Option<StackBounds>, frames: &mut [u64]) -> usize {
+fn walk(
+    start: Registers,
+    bounds: Option<StackBounds>,
+    room: &mut [u8],
+    frames: &mut [u64],
+) -> usize {
     match bounds.and_then(|bounds| bounds.reader(start.sp)) {
         Some(word) => walk_by(start, word, frames),
-        // On the stack of a coroutine, which may be small.
-        None => walk_copied::<1024>(start, frames),
+        None => walk_copied(start, room, frames),
     }
 }
 
-/// Walks a stack of which nobody knows where it ends, by copies of so many bytes.
+/// Walks a stack of which nobody knows where it ends, with room on this one, which is the handlers'.
+#[inline(never)] // it shall not lie on the stack of other walks
+fn walk_with_room(at: Registers, frames: &mut [u64]) -> usize {
+    walk_copied(at, &mut [0; 4096], frames)
+}
+
 #[cold]
-#[inline(never)] // its copy shall not lie on the stack of other walks
-fn walk_copied<const BYTES: usize>(at: Registers, frames: &mut [u64]) -> usize {
-    let mut copy = Copy::<BYTES>::new();
+#[inline(never)]
+fn walk_copied(at: Registers, room: &mut [u8], frames: &mut [u64]) -> usize {
+    let mut copy = Copy::new(room);
     walk_by(at, |address| copy.word(address), frames)
 }
 

@@ -50,7 +50,7 @@ fn oracle() -> Vec<u64> {
 #[inline(never)]
 fn captured() -> Vec<u64> {
     let mut frames = [0; FRAMES];
-    let count = capture(sys::stack_bounds(), &mut frames);
+    let count = capture(sys::stack_bounds(), &mut [0; 1000], &mut frames);
     frames[..count].to_vec()
 }
 
@@ -166,10 +166,10 @@ fn a_deep_stack_is_cut_at_its_root() {
         assert!(all.len() > 100);
         let bounds = sys::stack_bounds();
         let mut frames = [0; 64];
-        assert_eq!(capture(bounds, &mut frames), 64);
+        assert_eq!(capture(bounds, &mut [0; 1000], &mut frames), 64);
         // The two places differ in this function, and the first frame is `captured` itself.
         assert_eq!(frames[2..], all[3..65]);
-        assert_eq!(capture(bounds, &mut []), 0);
+        assert_eq!(capture(bounds, &mut [0; 1000], &mut []), 0);
     });
 }
 
@@ -178,7 +178,7 @@ fn a_stack_that_nobody_knows_is_walked_like_others() {
     #[inline(never)]
     fn captured_by(bounds: Option<StackBounds>) -> Vec<u64> {
         let mut frames = [0; FRAMES];
-        let count = capture(bounds, &mut frames);
+        let count = capture(bounds, &mut [0; 1000], &mut frames);
         frames[1..count].to_vec()
     }
     prepare();
@@ -267,7 +267,7 @@ fn a_walk_allocates_nothing_even_where_nothing_is_known_yet() {
     deep(50, &mut || {
         RULES.clear();
         let before = ALLOCATIONS.get();
-        let count = capture(bounds, &mut frames);
+        let count = capture(bounds, &mut [0; 1000], &mut frames);
         assert_eq!(ALLOCATIONS.get(), before);
         assert!(count > 50);
     });

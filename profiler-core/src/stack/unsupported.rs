@@ -17,7 +17,7 @@ pub(crate) const fn cut_walks() -> u64 {
 }
 
 /// Returns 0: no frame is known.
-pub(crate) const fn capture(_: Option<StackBounds>, _: &mut [u64]) -> usize {
+pub(crate) const fn capture(_: Option<StackBounds>, _: &mut [u8], _: &mut [u64]) -> usize {
     0
 }
 
