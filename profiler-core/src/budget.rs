@@ -4,14 +4,14 @@
 //! the archive when they take a quarter, and the archive is made coarser when it takes a quarter;
 //! span paths and label sets an eighth each. What remains is slack for rows that come meanwhile.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
 static BUDGET: AtomicUsize = AtomicUsize::new(DEFAULT);
 /// Bytes of the tables of threads and of their rows.
-static TABLES: AtomicUsize = AtomicUsize::new(0);
+static TABLES: AtomicIsize = AtomicIsize::new(0);
 /// Bytes of rows in the archive.
 static ARCHIVED: AtomicUsize = AtomicUsize::new(0);
-static PATHS: AtomicUsize = AtomicUsize::new(0);
+static PATHS: AtomicIsize = AtomicIsize::new(0);
 /// Whether span paths wait for those of threads that are gone to end.
 static PATHS_WAIT: AtomicBool = AtomicBool::new(false);
 /// Whether label sets wait for others to end.
@@ -32,7 +32,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const fn held(self) -> &'static AtomicUsize {
+    const fn held(self) -> &'static AtomicIsize {
         match self {
             Self::Tables => &TABLES,
             Self::Paths => &PATHS,
@@ -42,16 +42,17 @@ impl Part {
     /// Counts bytes that are held from now on.
     pub(crate) fn add(self, bytes: usize) {
         // Relaxed, here and below: figures.
-        self.held().fetch_add(bytes, Ordering::Relaxed);
+        self.held().fetch_add(bytes.cast_signed(), Ordering::Relaxed);
     }
 
     /// Counts bytes that are held no more.
     pub(crate) fn remove(self, bytes: usize) {
-        self.held().fetch_sub(bytes, Ordering::Relaxed);
+        self.held().fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
     }
 
     fn get(self) -> usize {
-        self.held().load(Ordering::Relaxed)
+        // In the child of a fork it may be less than nothing: another thread was about to add.
+        self.held().load(Ordering::Relaxed).max(0).cast_unsigned()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::budget::{self, Part};
 use crate::labels;
 use crate::per_process::PerProcess;
 
-/// Times that something ended which threads may have pointed at.
+/// How often something began to end which threads may have pointed at, and how often that was done.
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
 
 /// The child of a fork leaves its parent's archive where it is.
@@ -163,8 +163,7 @@ impl Archive {
         if !budget::is_pressing() {
             return;
         }
-        // Before anything ends: who finds it unchanged has seen nothing end.
-        ENDINGS.fetch_add(1, Ordering::AcqRel);
+        count_ending();
         if budget::took_paths_wait() {
             self.end_paths();
         }
@@ -172,6 +171,7 @@ impl Archive {
             self.empty_tables();
         }
         budget::set_archived(self.bytes);
+        count_ending();
     }
 
     /// Takes the rows of all threads in, and makes some coarser.
@@ -206,7 +206,7 @@ impl Archive {
     /// Ends what captures of CPU time have left: none is running. The names of threads stay for another
     /// time if a thread is in a handler just now, or somebody holds a row.
     pub(crate) fn end_cpu_time(&mut self, names: &mut Names) {
-        ENDINGS.fetch_add(1, Ordering::AcqRel);
+        count_ending();
         thread::all().for_each(|thread| thread.set_name(None));
         // A handler that takes its tally out after this finds no name; pairs with the fence in
         // `record_struck`.
@@ -243,6 +243,7 @@ impl Archive {
             // in whose handlers one might have been read before were found out of them.
             unsafe { names.end() };
         }
+        count_ending();
     }
 
     fn take_in(&mut self, table: TakenAway) {
@@ -425,6 +426,12 @@ fn without_values(header: &Header) -> Header {
 fn without_stack(header: &Header) -> Header {
     let name = header.name.filter(|_| header.source == Source::Custom);
     Header { marker: Marker::Overflow, name, ..Header::new(header.source) }
+}
+
+/// Before something ends and after: a thread that has said in between where it is may have pointed at what
+/// ended then.
+fn count_ending() {
+    ENDINGS.fetch_add(1, Ordering::AcqRel);
 }
 
 fn release_labels(row: Row) {
