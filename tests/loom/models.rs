@@ -113,7 +113,7 @@ fn nothing_lost_taken_away(order: Order) {
         }),
     ]);
     let left: i64 = rows(&tally).iter().map(|(_, values)| values[1]).sum();
-    assert_eq!(taken + left, 10);
+    assert_eq!(taken + left, 10, "{taken} taken, {left} left");
 }
 
 fn held(order: Order) {

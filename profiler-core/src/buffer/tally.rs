@@ -122,8 +122,8 @@ impl Tally {
         let none = ptr::null_mut();
         self.right.compare_exchange(table, none, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // The writer may have begun another one already: that one stays.
-        // Relaxed, both: nobody reads meanwhile.
-        let _ = self.table.compare_exchange(table, none, Ordering::Relaxed, Ordering::Relaxed);
+        // Release: pairs with the exchange in `begin`. Relaxed on failure: nothing is read then.
+        let _ = self.table.compare_exchange(table, none, Ordering::AcqRel, Ordering::Relaxed);
         NonNull::new(table).map(TakenAway)
     }
 
@@ -171,8 +171,9 @@ impl Taken<'_> {
     #[cold]
     fn begin(&self) -> Option<NonNull<Table>> {
         let table = Table::make(self.tally.memory)?;
-        // Release: pairs with the Acquire in `Tally::table`.
-        self.tally.table.store(table.as_ptr(), Ordering::Release);
+        // Release: pairs with the Acquire in `Tally::table`. An exchange, since whoever has taken the last
+        // table away may be about to exchange this for null: one of the two comes after the other.
+        self.tally.table.swap(table.as_ptr(), Ordering::AcqRel);
         self.table.set(table.as_ptr());
         Some(table)
     }
