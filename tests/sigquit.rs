@@ -31,6 +31,9 @@ fn plays(test: &str, prepare: impl FnOnce()) -> bool {
     if env::var_os(PLAY).is_none_or(|name| name != test) {
         return false;
     }
+    // A shell that is not interactive has its background jobs ignore the signal.
+    // SAFETY: nothing else sets handlers yet.
+    unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
     prepare();
     profiler_core::start(Config::default().dump_on_sigquit(true)).expect("the first start");
     thread::scope(|scope| {

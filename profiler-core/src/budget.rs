@@ -1,8 +1,8 @@
 //! How many bytes the profiler may keep, and how many it keeps.
 //!
-//! The budget is the process's. Its parts: rows half, of which the tables of threads are emptied into
-//! the archive when they take a quarter, and the archive is made coarser when it takes a quarter;
-//! span paths and label sets an eighth each. What remains is slack for rows that come meanwhile.
+//! The budget is the process's. Rows take three quarters at the most, in the tables of threads and in the
+//! archive. At a quarter in the tables these are emptied; down to a quarter the archive is made coarser; the
+//! rest is for rows that come meanwhile. Span paths and label sets take an eighth each.
 
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 

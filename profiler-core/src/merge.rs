@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::buffer::archive::{self, Moment};
+use crate::buffer::archive;
 use crate::buffer::emergency::{EMERGENCY, Emergency};
+use crate::buffer::moment::Moment;
 use crate::buffer::origin;
 use crate::buffer::record::{Header, Marker, OBJECT, Source, Waiting};
 use crate::buffer::row::{BUCKETS, HeldRow, Row};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::panic::Location;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::answer::QUESTIONS;
 use crate::buffer::archive;
@@ -56,9 +56,10 @@ pub struct Stats {
     pub lost: u64,
     /// Stacks that ended early because every reader of unwind tables was busy just then.
     pub cut_stacks: u64,
-    /// Bytes held by stacks, span paths, label sets and the set of live samples.
+    /// Bytes held by stacks, span paths and label sets, by some 10 KiB for each thread, and by the set of
+    /// live samples.
     pub bytes: usize,
-    /// What all but the last of these may take; see [`Config::memory`].
+    /// What stacks, span paths and label sets may take of them; see [`Config::memory`].
     pub budget: usize,
 }
 
@@ -129,6 +130,7 @@ pub fn see_to_tending() {
 fn tend() {
     clock::calibrate();
     let mut random = 1_u64;
+    let mut next_emptying = Instant::now();
     for ticks in 0_u32.. {
         // Irregular, so that no periodic program runs in step with it. Full-period generator of
         // Knuth's; its upper half is random enough.
@@ -137,9 +139,7 @@ fn tend() {
         std::thread::sleep(Duration::from_micros(TICK * 1000 + (random >> 32) % (TICK * 2000)));
         scope::tick();
         cpu::look_for_threads();
-        if budget::is_pressing() {
-            archive::lock().make_room();
-        }
+        archive::tick(&mut next_emptying);
         if sys::is_quitting() {
             dump_and_quit();
         }

@@ -48,6 +48,16 @@ fn spans(number: u32, depth: u32) {
 }
 
 #[inline(never)]
+fn labelled_first(value: &str) {
+    with_labels([("value", value)], || wait("labelled", || ()));
+}
+
+#[inline(never)]
+fn labelled_later(value: &str) {
+    with_labels([("value", value)], || wait("labelled", || ()));
+}
+
+#[inline(never)]
 fn new_wait() {
     wait("new", || ());
 }
@@ -79,10 +89,11 @@ fn what_is_new_is_seen_and_totals_stay() {
         assert_eq!(moved, 0, "what moves to a coarser row is no difference");
         before = now;
     }
-    for round in 0..12 {
+    for round in 0..24 {
+        let labelled = if round < 12 { labelled_first } else { labelled_later };
         for value in 0..1_000 {
-            let label = format!("value {round} {value}");
-            with_labels([("value", label)], || wait("labelled", || ()));
+            // Long, so that sets end time and again.
+            labelled(&format!("{round:>200} {value}"));
             made += 1;
         }
         let now = block();
@@ -95,6 +106,9 @@ fn what_is_new_is_seen_and_totals_stay() {
     let profile = block();
     assert!(profile.samples().any(|sample| is_overflow(&sample)), "it was not too much");
     assert!(count(&profile, "[other]") > 0, "it was not too much");
+    for site in ["labelled_first", "labelled_later"] {
+        assert_eq!(count(&profile, site), 12_000, "labels take no stacks: {site}");
+    }
 
     // Paths of threads that are gone are added up, and end.
     for round in 0..250 {

@@ -12,14 +12,17 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, MutexGuard, OnceLock};
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::emergency::EMERGENCY;
+use super::moment::{Moment, Move, end, release_labels};
 use super::names::Names;
 use super::record::{Header, Marker, Source};
-use super::row::{HeldRow, Row, RowKey};
-use super::table::{Memory, end_row, make_row};
+use super::row::{Row, RowKey};
+use super::table::{Memory, make_row};
 use super::tally::TakenAway;
 use super::thread::{self, Thread};
 use super::tree::{Node, Tree};
@@ -54,7 +57,7 @@ struct ByKey(Row);
 
 impl Hash for ByKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.key().hash());
+        state.write_u64(self.0.hash());
     }
 }
 
@@ -66,59 +69,22 @@ impl PartialEq for ByKey {
 
 impl Eq for ByKey {}
 
-/// A moment between two coarsenings; whoever has it learns what was moved since.
-#[derive(Debug, Default)]
-pub(crate) struct Moment {
-    then: OnceLock<(Vec<Move>, Arc<Moment>)>,
-}
-
-/// A row whose sums were added to another one's.
-#[derive(Debug)]
-pub(crate) struct Move {
-    from: Row,
-    to: HeldRow,
-}
-
-impl Move {
-    /// Returns the row as it was, and the one that its sums went to.
-    pub(crate) fn rows(&self) -> (Row, Row) {
-        (self.from, *self.to)
-    }
-}
-
-impl Drop for Move {
-    fn drop(&mut self) {
-        // SAFETY: the archive gave it up, and gave it to this alone.
-        unsafe { end(self.from) };
-    }
-}
-
-impl Drop for Moment {
-    fn drop(&mut self) {
-        // One after the other: a long chain would take much stack.
-        let mut next = self.then.take();
-        while let Some((_, moment)) = next {
-            next = Arc::into_inner(moment).and_then(|mut moment| moment.then.take());
-        }
-    }
-}
-
-impl Moment {
-    /// Calls `visit` with everything that was moved between this moment and a later one.
-    pub(crate) fn moves_until(self: &Arc<Self>, later: &Arc<Self>, mut visit: impl FnMut(&Move)) {
-        let mut moment = self;
-        while !Arc::ptr_eq(moment, later)
-            && let Some((moves, next)) = moment.then.get()
-        {
-            moves.iter().for_each(&mut visit);
-            moment = next;
-        }
-    }
-}
-
 /// Takes the lock: until it is given back nothing ends.
 pub(crate) fn lock() -> MutexGuard<'static, Archive> {
     ARCHIVE.lock()
+}
+
+/// Sees to it that there is room; called at every tick with when to do so next.
+pub(crate) fn tick(next: &mut Instant) {
+    if !budget::is_pressing() || Instant::now() < *next {
+        return;
+    }
+    let begin = Instant::now();
+    lock().make_room();
+    // In vain: what is there is held, perhaps for long. A hundredth of a core, then.
+    if budget::is_pressing() {
+        *next = Instant::now() + begin.elapsed() * 100;
+    }
 }
 
 /// Returns how often something has ended that threads may have pointed at. What a thread pointed at
@@ -252,9 +218,19 @@ impl Archive {
             // Their memory goes with the table, so what is kept is a copy.
             let mut copies = Vec::new();
             table.end(|row| {
-                if let Some(copy) = make_row(row.key(), row.is_bucketed(), Memory::SYSTEM) {
-                    copy.take_in(row);
-                    copies.push(copy);
+                match make_row(row.key(), row.is_bucketed(), Memory::SYSTEM) {
+                    // The copy has the row's claim on its labels.
+                    Some(copy) => {
+                        copy.take_in(row);
+                        copies.push(copy);
+                    }
+                    None => {
+                        EMERGENCY.add(
+                            &Header { marker: Marker::Lost, ..Header::new(row.header().source) },
+                            row.values(),
+                        );
+                        release_labels(row);
+                    }
                 }
                 false
             });
@@ -350,21 +326,23 @@ impl Archive {
     /// Makes rows coarser until there is room: takes the values of labels first, then stacks.
     fn make_coarser(&mut self, labels_wait: bool) {
         let mut moves = Vec::new();
-        for coarser in [without_values, without_stack] {
-            if self.bytes > budget::for_archive() || labels_wait {
-                self.move_rows(coarser, labels_wait, &mut moves);
-            }
+        if labels_wait || self.bytes > budget::for_archive() {
+            self.move_rows(without_values, labels_wait, &mut moves);
+        }
+        // Stacks go for want of room alone: that labels are many is no reason.
+        if self.bytes > budget::for_archive() {
+            self.move_rows(without_stack, false, &mut moves);
         }
         // Nobody has the moment but the archive: nobody asks what was moved since.
         if !moves.is_empty() && Arc::strong_count(&self.now) > 1 {
             let next = Arc::new(Moment::default());
-            let _ = self.now.then.set((moves, Arc::clone(&next)));
+            self.now.is_followed_by(moves, &next);
             self.now = next;
         }
     }
 
     /// Moves rows to coarser ones until there is room: those that did not change in this emptying
-    /// first, of these those with the least in them.
+    /// first, of these those with the least in them. Old rows with labels move anyway if those have to end.
     fn move_rows(&mut self, coarser: Coarser, labels_wait: bool, moves: &mut Vec<Move>) {
         let size = |row: &Row| {
             let [count, sum, ..] = row.values();
@@ -374,7 +352,8 @@ impl Archive {
             .rows
             .iter()
             .map(|(&ByKey(row), &emptied)| (emptied == self.emptied, row.header(), row))
-            .filter(|(_, header, row)| header.marker != Marker::Overflow && !row.is_held())
+            // What has no stack is little.
+            .filter(|(_, header, row)| header.marker == Marker::No && !row.is_held())
             .collect();
         rows.sort_by_key(|(is_new, _, row)| (*is_new, size(row)));
         let limit = budget::for_archive();
@@ -412,7 +391,8 @@ impl Archive {
         to.take_in(row);
         self.rows.remove(&ByKey(row));
         self.bytes -= row.size();
-        moves.push(Move { from: row, to: to.hold() });
+        // SAFETY: it is in no table and not in the archive, and nobody held it.
+        moves.push(unsafe { Move::new(row, to.hold()) });
     }
 }
 
@@ -432,19 +412,4 @@ fn without_stack(header: &Header) -> Header {
 /// ended then.
 fn count_ending() {
     ENDINGS.fetch_add(1, Ordering::AcqRel);
-}
-
-fn release_labels(row: Row) {
-    row.header().labels.into_iter().for_each(labels::Set::release);
-}
-
-/// Ends a row and its claim on its labels.
-///
-/// # Safety
-///
-/// It was fetched by itself, is in no table, and nobody holds it.
-unsafe fn end(row: Row) {
-    release_labels(row);
-    // SAFETY: given by the caller: nobody has the row, and its memory is the system's.
-    unsafe { end_row(row, Memory::SYSTEM) };
 }

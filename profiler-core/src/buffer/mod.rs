@@ -8,6 +8,7 @@ pub(crate) mod counters;
 pub(crate) mod emergency;
 pub(crate) mod live_set;
 pub(crate) mod living;
+pub(crate) mod moment;
 pub(crate) mod names;
 #[cfg_attr(
     not(feature = "tracing"),

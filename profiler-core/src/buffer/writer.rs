@@ -32,7 +32,7 @@ pub(super) struct Side {
     pub(super) scratch: (NonNull<u64>, usize, usize),
 }
 
-/// Room for a piece of a stack that is copied. It takes no memory until there is a stack that is not the thread's.
+/// Room for a piece of a stack that is copied, which one is that is not the thread's.
 pub(super) const STACK_COPY: usize = 4096;
 
 impl Side {

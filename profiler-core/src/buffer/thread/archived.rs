@@ -21,7 +21,8 @@ impl Thread {
 
     /// Returns the bytes held for this block, its tally and its span paths.
     pub(crate) fn bytes(&self) -> usize {
-        let side = |side: &Side| side.scratch.1 * size_of::<u64>() + side.tally.bytes();
+        let side =
+            |side: &Side| side.scratch.1 * size_of::<u64>() + side.scratch.2 + side.tally.bytes();
         size_of::<Self>()
             + side(&self.ordinary)
             + side(&self.signal)
