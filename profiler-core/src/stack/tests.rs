@@ -192,6 +192,21 @@ fn a_stack_that_nobody_knows_is_walked_like_others() {
     });
 }
 
+/// As a signal finds the profiler when it parses tables.
+#[test]
+fn the_walk_goes_on_where_the_profiler_changes_the_stack() {
+    prepare();
+    let mut stack = sys::OwnStack::new(64 << 10);
+    deep(100, &mut || {
+        let outside = captured();
+        let inside = stack.call(captured);
+        assert!(outside.len() > 100);
+        // Each was called at a place of its own in the innermost function.
+        let above = &outside[2..];
+        assert!(inside.ends_with(above), "{} of {} frames", inside.len(), outside.len());
+    });
+}
+
 #[test]
 fn the_self_test_agrees_with_the_unwind_tables() {
     prepare();

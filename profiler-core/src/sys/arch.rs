@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "registers and counters are read by assembly")]
 
-use std::arch::asm;
+use std::arch::{asm, naked_asm};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
@@ -121,41 +121,76 @@ pub(crate) unsafe fn call_on<R>(top: *mut u128, body: impl FnOnce() -> R) -> R {
         let job = unsafe { &mut *job };
         job.1 = job.0.take().map(|body| body());
     }
-    fn run_of<F: FnOnce() -> R, R>(_: &F) -> extern "C" fn(*mut (Option<F>, Option<R>)) {
+    type Job<F, R> = (Option<F>, Option<R>);
+    fn run_of<F: FnOnce() -> R, R>(_: &F) -> extern "C" fn(*mut Job<F, R>) {
         run::<F, R>
     }
 
-    let run = run_of(&body);
+    let run = run_of(&body) as *const c_void;
     let mut job = (Some(body), None);
-    // SAFETY: the caller answers for the stack; `run` is called as C functions are, with its one argument,
-    // and does not unwind.
-    unsafe {
-        #[cfg(target_arch = "x86_64")]
-        asm!(
-            "xchg rsp, r12",
-            "call {run}",
-            "mov rsp, r12",
-            run = in(reg) run,
-            inout("r12") top => _,
-            in("rdi") &raw mut job,
-            clobber_abi("C"),
-        );
-        #[cfg(target_arch = "aarch64")]
-        asm!(
-            "mov x9, sp",
-            "mov sp, x20",
-            "mov x20, x9",
-            "blr {run}",
-            "mov sp, x20",
-            run = in(reg) run,
-            inout("x20") top => _,
-            in("x0") &raw mut job,
-            // Written before `run` is read, so not the same; what `clobber_abi` lists may be.
-            out("x9") _,
-            clobber_abi("C"),
-        );
-    }
+    // SAFETY: the caller answers for the stack; `run` gets what it is made for, and does not unwind.
+    unsafe { change_stack(run, (&raw mut job).cast(), top.cast()) };
     job.1.unwrap_or_else(|| unreachable!("`run` has run"))
+}
+
+/// Calls a function of one argument on the stack that ends there.
+///
+/// It has a frame pointer and says so, whatever the program keeps: a walk that begins on the other stack, where a
+/// signal has struck, finds back.
+///
+/// # Safety
+///
+/// `run` is such a function, for this `job`, and does not unwind; `top` is as for [`call_on`].
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn change_stack(run: *const c_void, job: *mut c_void, top: *mut c_void) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rsp, rdx",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "call rax",
+        "mov rsp, rbp",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
+/// The same.
+///
+/// # Safety
+///
+/// The same.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn change_stack(run: *const c_void, job: *mut c_void, top: *mut c_void) {
+    naked_asm!(
+        ".cfi_startproc",
+        "stp x29, x30, [sp, #-16]!",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset w29, -16",
+        ".cfi_offset w30, -8",
+        "mov x29, sp",
+        ".cfi_def_cfa w29, 16",
+        "mov sp, x2",
+        "mov x9, x0",
+        "mov x0, x1",
+        "blr x9",
+        "mov sp, x29",
+        "ldp x29, x30, [sp], #16",
+        ".cfi_def_cfa wsp, 0",
+        ".cfi_restore w29",
+        ".cfi_restore w30",
+        "ret",
+        ".cfi_endproc",
+    )
 }
 
 /// Returns the time stamp counter.
