@@ -80,9 +80,10 @@ fn joined() -> &'static Counters {
     current()
 }
 
-fn gap(rate: u64, random: u64) -> u64 {
+fn gap(random: u64) -> impl Fn(u64) -> u64 {
     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    (-uniform.ln() * rate as f64).ceil().max(1.0) as u64
+    let distance = -uniform.ln();
+    move |rate| (distance * rate as f64).ceil().max(1.0) as u64
 }
 
 impl<M: Mark> Candidate<M> {

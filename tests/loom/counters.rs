@@ -54,7 +54,7 @@ impl Process {
     fn allocate(&self, counters: &Counters) -> Option<u64> {
         let due = counters.allocate(8).err()?;
         // For rate 1 every allocation, else far off.
-        let gap = |rate, _| if rate == 1 { 0 } else { 1000 };
+        let gap = |_| |rate| if rate == 1 { 0 } else { 1000 };
         let rate = counters.decide(due, 8, &self.sampling, gap);
         counters.count_allocation(8);
         rate

@@ -201,17 +201,17 @@ impl Counters {
     }
 
     /// Decides whether an allocation of that size, not counted yet, is sampled, and returns the rate
-    /// by which it is. `due` is what the allocation found when it began; `gap` draws the distance to the
-    /// next sample by a rate and a random number. Owner only.
+    /// by which it is. `due` is what the allocation found when it began; `gap` makes of a random number what
+    /// says the distance to the next sample by a rate. Owner only.
     ///
     /// What was drawn when the allocation began decides, though the rate may change meanwhile: to draw
     /// again because a sample is due would lose samples.
-    pub(crate) fn decide(
+    pub(crate) fn decide<G: Fn(u64) -> u64>(
         &self,
         due: Due,
         size: usize,
         sampling: &Sampling,
-        gap: impl Fn(u64, u64) -> u64,
+        gap: impl Fn(u64) -> G,
     ) -> Option<u64> {
         let before = self.allocated_bytes.load(Ordering::Relaxed);
         let next = match (self.due().0, due.0) {
@@ -233,11 +233,18 @@ impl Counters {
         self.next_sample.store(0, Ordering::Relaxed);
     }
 
-    fn draw(&self, from: u64, sampling: &Sampling, gap: impl Fn(u64, u64) -> u64) -> u64 {
+    /// Draws once, whatever the rate is by then: a rate that changes has the rest done again, and if that
+    /// took longer with some numbers than with others, it would be those that are seldom taken.
+    fn draw<G: Fn(u64) -> u64>(
+        &self,
+        from: u64,
+        sampling: &Sampling,
+        gap: impl Fn(u64) -> G,
+    ) -> u64 {
+        let gap = gap(self.random());
         loop {
             let rate = sampling.rate();
-            let next =
-                if rate == 0 { u64::MAX } else { from.saturating_add(gap(rate, self.random())) };
+            let next = if rate == 0 { u64::MAX } else { from.saturating_add(gap(rate)) };
             self.rate.set(rate);
             // Relaxed: ordered by the fence.
             self.next_sample.store(next, Ordering::Relaxed);

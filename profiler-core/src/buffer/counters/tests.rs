@@ -12,12 +12,9 @@ struct Allocating {
     estimate: Cell<f64>,
 }
 
-fn gap(rate: u64, random: u64) -> u64 {
-    if rate == 1 {
-        return 0;
-    }
+fn gap(random: u64) -> impl Fn(u64) -> u64 {
     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    (-uniform.ln() * rate as f64).ceil() as u64
+    move |rate| if rate == 1 { 0 } else { (-uniform.ln() * rate as f64).ceil() as u64 }
 }
 
 impl Allocating {

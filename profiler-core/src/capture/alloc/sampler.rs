@@ -19,16 +19,19 @@ pub(super) struct Weight {
     pub(super) bytes: i64,
 }
 
-/// Draws the distance to the next point, in bytes: at least 1, but 0 for rate 1, where every
-/// allocation is sampled.
-pub(super) fn gap(rate: u64, random: u64) -> u64 {
-    if rate <= 1 {
-        return 0;
-    }
+/// Draws the distance to the next point, and says it by a rate, in bytes: at least 1, but 0 for rate 1,
+/// where every allocation is sampled.
+pub(super) fn gap(random: u64) -> impl Fn(u64) -> u64 {
     // 53 random bits, the precision of a f64; not 0, whose logarithm is infinite.
     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    // Rounded up: a point within the first byte falls on an allocation of one.
-    (-uniform.ln() * rate as f64).ceil().max(1.0) as u64
+    let distance = -uniform.ln();
+    move |rate| {
+        if rate <= 1 {
+            return 0;
+        }
+        // Rounded up: a point within the first byte falls on an allocation of one.
+        (distance * rate as f64).ceil().max(1.0) as u64
+    }
 }
 
 /// Weighs a sample of that size.
@@ -73,13 +76,13 @@ mod tests {
     /// size. The distance falls as the random number rises, so the numbers from one on do it.
     fn chance(size: u64, rate: u64) -> f64 {
         let (mut too_far, mut near) = (0_u64, u64::MAX);
-        if gap(rate, too_far) <= size {
+        if gap(too_far)(rate) <= size {
             return 1.0;
         }
-        assert!(gap(rate, near) <= size);
+        assert!(gap(near)(rate) <= size);
         while near - too_far > 1 {
             let middle = too_far + (near - too_far) / 2;
-            if gap(rate, middle) <= size { near = middle } else { too_far = middle }
+            if gap(middle)(rate) <= size { near = middle } else { too_far = middle }
         }
         (u64::MAX - too_far) as f64 / 2.0_f64.powi(64)
     }
@@ -118,7 +121,7 @@ mod tests {
         const STEPS: u64 = 1_000_000;
         for rate in [64, 4096, 512 << 10, 1 << 30] {
             let step = u64::MAX / STEPS;
-            let sum: f64 = (0..STEPS).map(|at| gap(rate, at * step + step / 2) as f64).sum();
+            let sum: f64 = (0..STEPS).map(|at| gap(at * step + step / 2)(rate) as f64).sum();
             let mean = sum / STEPS as f64;
             assert!((mean - 0.5 - rate as f64).abs() < 1e-6 * rate as f64 + 0.01, "{rate}: {mean}");
         }
@@ -127,8 +130,8 @@ mod tests {
     #[test]
     fn the_rate_of_one_takes_all() {
         for random in [0, 1, u64::MAX] {
-            assert_eq!((gap(1, random), gap(0, random)), (0, 0));
-            assert!(gap(2, random) >= 1, "so that no sample is of no bytes");
+            assert_eq!((gap(random)(1), gap(random)(0)), (0, 0));
+            assert!(gap(random)(2) >= 1, "so that no sample is of no bytes");
         }
         for size in [0, 1, 24, 1 << 50] {
             let bytes = size as i64;
@@ -149,7 +152,7 @@ mod tests {
     fn weights_and_distances_of_the_greatest_rate_are_numbers() {
         assert_eq!(weight(1, u64::MAX), Weight { objects: i64::MAX, bytes: i64::MAX });
         assert_eq!(weight(isize::MAX as u64, u64::MAX).bytes, i64::MAX);
-        assert_eq!(gap(u64::MAX, 0), u64::MAX);
+        assert_eq!(gap(0)(u64::MAX), u64::MAX);
         // A small part of a great rate is the rate: s/p is R + s/2 then.
         assert_eq!(weight(1024, 1 << 40).bytes, (1 << 40) + 512);
     }
