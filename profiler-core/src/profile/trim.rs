@@ -110,7 +110,8 @@ impl Root {
         let of_std = name.starts_with("std::sys::") || name.starts_with("<std::sys::");
         // Where `main` is optimised for size, it jumps to what it would call.
         let is_main = matches!(name, "main" | "std::rt::lang_start" | "std::rt::lang_start::<()>");
-        if is_main || (of_std && name.ends_with("::thread_start")) {
+        let is_thread = of_std && name.ends_with("::thread_start");
+        if is_main || is_thread || name == "profiler_core::sys::own_threads::begin" {
             Self::Entry
         } else if ROOTS.contains(&name) || name.starts_with("__libc_start_") {
             Self::System
@@ -341,6 +342,8 @@ mod tests {
             ("std::rt::lang_start", Root::Entry),
             ("std::rt::lang_start::<()>", Root::Entry),
             ("<std::sys::thread::unix::Thread>::new::thread_start", Root::Entry),
+            ("profiler_core::sys::own_threads::begin", Root::Entry),
+            ("shop::own_threads::begin", Root::Inside),
             ("std::rt::lang_start::{{closure}}", Root::Inside),
             ("std::rt::lang_start_internal", Root::Inside),
             ("shop::main", Root::Inside),
