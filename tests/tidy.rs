@@ -41,6 +41,7 @@ const PLATFORM: &str = "platforms differ in sys/ alone";
 /// it, the capturing side knows nothing of the reading one, and the leaves know nobody.
 const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     ("kind.rs", &["*"]),
+    ("loaded.rs", &["*"]),
     ("view.rs", &["*"]),
     ("clock.rs", ABOVE_THE_LEAVES),
     ("callsite.rs", ABOVE_THE_LEAVES),

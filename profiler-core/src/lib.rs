@@ -111,6 +111,7 @@ mod first;
 mod kind;
 mod labels;
 mod live;
+mod loaded;
 mod memory;
 mod merge;
 mod own_thread;

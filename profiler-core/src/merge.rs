@@ -76,6 +76,8 @@ impl Hash for Frames {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) stack: Stack,
+    /// The number of the last closing of a library that has touched the stack: it says what its addresses meant.
+    pub(crate) closings: u64,
     /// The span path, leaf first.
     pub(crate) path: Arc<[&'static CallSite]>,
     /// The user's labels, sorted by key, keys unique.
@@ -151,6 +153,7 @@ impl Keys {
         };
         Key {
             stack,
+            closings: header.closings,
             path: self.path(header.node),
             labels: self.labels(header.labels),
             waiting_for: if named_wait { header.name } else { header.waiting.label() },

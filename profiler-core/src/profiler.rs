@@ -143,7 +143,7 @@ fn tend() {
         if sys::is_quitting() {
             dump_and_quit();
         }
-        if ticks % REFRESH == 0 {
+        if ticks % REFRESH == 0 || stack::is_time_to_look() {
             stack::refresh();
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Answer {
     pub(crate) wait: Option<Wait>,
     /// The thread's CPU time once it has answered, in nanoseconds.
     pub(crate) clock: u64,
+    /// The number of the last closing of a library under the stack.
+    pub(crate) closings: u64,
     depth: usize,
     frames: Box<[u64]>,
 }
@@ -66,6 +68,7 @@ impl Answer {
             let bounds = thread.and_then(|thread| thread.bounds_in_signal(at));
             stack::capture_interrupted(at, bounds, &mut self.frames)
         });
+        self.closings = stack::closings_under(self.frames());
         self.clock = sampling::own_cpu();
     }
 

@@ -107,7 +107,12 @@ pub(crate) struct Header {
     /// The size class of what was allocated, in bytes; 0 with a name.
     pub(crate) size: u64,
     pub(crate) acquired_at: Option<&'static Location<'static>>,
+    /// The number of the last closing of a library that has touched one of the addresses; see `stack::closings_under`.
+    pub(crate) closings: u64,
 }
+
+/// Where the number of closings begins in the first word.
+const CLOSINGS_AT: u32 = 24;
 
 impl Header {
     pub(crate) const fn new(source: Source) -> Self {
@@ -120,6 +125,7 @@ impl Header {
             name: None,
             size: 0,
             acquired_at: None,
+            closings: 0,
         }
     }
 
@@ -130,7 +136,9 @@ impl Header {
         [
             u64::from(self.source as u8)
                 | u64::from(self.waiting as u8) << 8
-                | u64::from(self.marker as u8) << 16,
+                | u64::from(self.marker as u8) << 16
+                // The rest of the word: a thousand closings a second for thirty years.
+                | self.closings << CLOSINGS_AT,
             word(self.node),
             word(self.labels),
             self.name.map_or(0, |name| name.as_ptr().expose_provenance() as u64),
@@ -172,6 +180,7 @@ impl Header {
             size: if name.is_none() { words[4] } else { 0 },
             // SAFETY: written from this type.
             acquired_at: unsafe { reference(words[5]) },
+            closings: words[0] >> CLOSINGS_AT,
         }
     }
 }
@@ -201,6 +210,7 @@ mod tests {
             marker: Marker::Handoff,
             name: Some("stock"),
             acquired_at: Some(Location::caller()),
+            closings: 1 << 39,
             ..Header::new(Source::Mutex)
         };
         // SAFETY: from `words`.

@@ -183,7 +183,9 @@ pub(crate) fn record_struck(source: Source, at: Option<Registers>, values: [i64;
         let bounds = thread.bounds_in_signal(at);
         let (tally, Scratch { frames, .. }) = writer.parts();
         let depth = stack::capture_interrupted(at, bounds, frames);
-        tally.find(&header, &frames[..depth])?.add(values);
+        let frames = &frames[..depth];
+        let header = Header { closings: stack::closings_under(frames), ..header };
+        tally.find(&header, frames)?.add(values);
         Some(())
     });
     if added.is_none() {
@@ -208,9 +210,11 @@ fn find<const N: usize, R>(
     } else {
         0
     };
+    let frames = &scratch[..depth];
+    let closings = stack::closings_under(frames);
     Some(headers.map(|header| {
         let (header, frames) = match header.marker {
-            Marker::No => (Header { node, labels, ..header }, &scratch[..depth]),
+            Marker::No => (Header { node, labels, closings, ..header }, frames),
             _ => (header, &[][..]),
         };
         tally.find(&header, frames).map(&found)

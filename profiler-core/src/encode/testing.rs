@@ -42,6 +42,7 @@ pub(crate) fn reading(kind: Kind, view: View) -> Reading {
 /// A key with nothing but a stack.
 pub(crate) fn key(stack: Stack) -> Key {
     Key {
+        closings: 0,
         stack,
         path: Arc::new([]),
         labels: Arc::new([]),
@@ -92,17 +93,22 @@ pub(crate) const MEMORY: Memory = Memory {
 /// Builds a profile and checks that every reader would take it. `names` gives the names at an
 /// address, innermost first, with bars between; an address that is not listed has none.
 pub(crate) fn profile(reading: Reading, rows: &Rows, names: &[(u64, &str)]) -> Profile {
-    let profile = build_with(reading, rows, |addresses| {
-        let mapping = Mapping {
-            start: START,
-            end: 2 * START,
-            file: "/srv/shop".into(),
-            build_id: "0123abcd".into(),
-            program: true,
-            ..Mapping::default()
-        };
-        (vec![mapping], addresses.iter().map(|&address| find(address, names)).collect())
-    });
+    let profile = build_with(
+        reading,
+        rows,
+        |address, _| address,
+        |addresses| {
+            let mapping = Mapping {
+                start: START,
+                end: 2 * START,
+                file: "/srv/shop".into(),
+                build_id: "0123abcd".into(),
+                program: true,
+                ..Mapping::default()
+            };
+            (vec![mapping], addresses.iter().map(|&address| find(address, names)).collect())
+        },
+    );
     decode(&profile);
     profile
 }

@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) struct Place {
     /// Leaf first.
     pub(crate) frames: Vec<u64>,
+    /// The number of the last closing of a library under it.
+    closings: u64,
     /// What the following point at is there if nothing has ended since.
     endings: u64,
     /// The span path and the labels in force.
@@ -110,9 +112,17 @@ fn is_told(asked: &Asked, said: &mut FxHashMap<u32, Result<Place, Silence>>) -> 
 impl Place {
     /// Returns what a thread has answered; nothing if it had no room to look.
     pub(super) fn of(answer: &Answer) -> Option<Self> {
-        let Answer { endings, node, labels, wait, clock, .. } = *answer;
+        let Answer { endings, node, labels, wait, clock, closings, .. } = *answer;
         let frames = answer.frames().to_vec();
-        (!frames.is_empty()).then_some(Self { frames, endings, node, labels, wait, clock })
+        (!frames.is_empty()).then_some(Self {
+            frames,
+            closings,
+            endings,
+            node,
+            labels,
+            wait,
+            clock,
+        })
     }
 
     /// Forgets what may have ended since the thread was there. Whoever calls this has the archive until he
@@ -129,7 +139,8 @@ impl Place {
     pub(super) fn key(self, keys: &mut Keys) -> Key {
         let row = self.wait.and_then(|wait| wait.row);
         let header = row.map_or(Header::new(Source::Block), |row| row.header());
-        let header = Header { node: self.node, labels: self.labels, ..header };
+        let header =
+            Header { node: self.node, labels: self.labels, closings: self.closings, ..header };
         keys.key(&header, Stack::Native(self.frames.into()))
     }
 }

@@ -41,24 +41,27 @@ pub(crate) fn build_among(
     rows: &Rows,
     resolver: &Mutex<Resolver>,
 ) -> Profile {
-    build_with(reading, rows, |addresses| {
+    let place = |address, closings| mappings.place(address, closings);
+    build_with(reading, rows, place, |addresses| {
         let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
         let found = resolver.resolve(mappings, addresses, reading.view.symbols);
         (mappings.list().to_vec(), found)
     })
 }
 
-/// The same, with mappings and names from `resolve`: one answer for each address.
+/// The same, with mappings and names from `resolve`: one answer for each address, and that one from `place`, which tells
+/// addresses apart that had another meaning before a closing.
 pub(crate) fn build_with(
     reading: Reading,
     rows: &Rows,
+    place: impl Fn(u64, u64) -> u64,
     resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
 ) -> Profile {
     let rows: Vec<(&Key, &Sums)> = rows.iter().collect();
     let column = reading.kind.default_column();
     let (sets, set_of_row) = text_labels(&rows, reading.view.labels, column);
     let mut labels = Labels { sets, numbered: FxHashMap::default() };
-    let mut stacks = Stacks::new(reading, &rows, resolve);
+    let mut stacks = Stacks::new(reading, &rows, place, resolve);
 
     let mut samples = Samples::with_capacity(rows.len());
     for (row, ((key, sums), set)) in rows.iter().zip(set_of_row).enumerate() {

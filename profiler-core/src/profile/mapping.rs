@@ -1,5 +1,7 @@
 //! The executable parts of files in memory, as `/proc/self/maps` tells them.
 
+use super::moved::Moved;
+
 /// An executable part of a file in memory.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
@@ -18,6 +20,8 @@ pub(crate) struct Mapping {
     pub(crate) deleted: bool,
     /// Whether it belongs to the running program and not to a library.
     pub(crate) program: bool,
+    /// Whether it is there no more: the name of the file says so.
+    pub(crate) gone: bool,
     /// The resolver's handle of the file.
     pub(crate) module: Option<u32>,
 }
@@ -33,6 +37,7 @@ impl Mapping {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Mappings {
     list: Vec<Mapping>,
+    moved: Moved,
     /// Positions in `list` by ascending start.
     by_address: Vec<usize>,
 }
@@ -46,9 +51,26 @@ impl Mappings {
         }
         // Tools take the first mapping for the program.
         list.sort_by_key(|mapping| !mapping.program);
-        let mut by_address: Vec<usize> = (0..list.len()).collect();
-        by_address.sort_by_key(|&position| list[position].start);
-        Self { list, by_address }
+        let by_address = by_address(&list);
+        Self { list, moved: Moved::default(), by_address }
+    }
+
+    /// Gives what was closed a mapping, and what has come in its place other addresses.
+    pub(crate) fn tell_apart(&mut self, moved: Moved) {
+        self.list = moved.mappings(std::mem::take(&mut self.list));
+        self.by_address = by_address(&self.list);
+        self.moved = moved;
+    }
+
+    /// Returns the address that stands in profiles for one of a record, of which the last closing that has touched
+    /// it is known: its own, unless something else was there before.
+    pub(crate) fn place(&self, address: u64, closings: u64) -> u64 {
+        self.moved.place(address, closings)
+    }
+
+    /// Returns whether an address has had more than one meaning.
+    pub(crate) fn is_ambiguous(&self, address: u64) -> bool {
+        self.moved.is_ambiguous(address)
     }
 
     /// Returns the position of the mapping that holds an address.
@@ -66,6 +88,12 @@ impl Mappings {
     pub(crate) fn list_mut(&mut self) -> &mut [Mapping] {
         &mut self.list
     }
+}
+
+fn by_address(list: &[Mapping]) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..list.len()).collect();
+    positions.sort_by_key(|&position| list[position].start);
+    positions
 }
 
 /// Reads one line; nothing if it is not executable, not understood, or memory without a file.
@@ -94,6 +122,7 @@ fn parse_line(line: &str) -> Option<Mapping> {
         inode: format!("{device} {inode}").into(),
         deleted: file.len() != name.len(),
         program: false,
+        gone: false,
         module: None,
     })
 }

@@ -15,6 +15,7 @@ mod labels;
 mod location;
 mod mapping;
 mod module;
+mod moved;
 mod name;
 mod pseudo;
 mod since;

@@ -30,10 +30,11 @@ pub(crate) struct Stacks {
 }
 
 impl Stacks {
-    /// Names the addresses of all stacks, by one answer of `resolve` for each address.
+    /// Names the addresses of all stacks, by one answer of `resolve` for each that `place` tells from others.
     pub(crate) fn new(
         reading: Reading,
         rows: &[(&Key, &Sums)],
+        place: impl Fn(u64, u64) -> u64,
         resolve: impl FnOnce(&[u64]) -> (Vec<Mapping>, Vec<Found>),
     ) -> Self {
         let mut addresses = Vec::new();
@@ -47,6 +48,7 @@ impl Stacks {
                 && is_asked
             {
                 native.extend(stack.iter().filter(|&&address| address != 0).map(|&address| {
+                    let address = place(address, key.closings);
                     *ids.entry(address).or_insert_with(|| {
                         addresses.push(address);
                         index(addresses.len() - 1)

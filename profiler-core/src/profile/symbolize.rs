@@ -12,6 +12,7 @@ use super::elf::{SymbolTable, address_at};
 use super::function::Resolved;
 use super::mapping::{Mapping, Mappings};
 use super::module::Module;
+use super::moved::{GONE, Moved};
 use super::source;
 use crate::view::Symbols;
 
@@ -27,6 +28,8 @@ pub(crate) struct Resolver {
 #[derive(Debug)]
 struct Single {
     mappings: Mappings,
+    /// The last closing of which they know.
+    closed: u64,
     table: Option<(u32, SymbolTable<File>)>,
 }
 
@@ -63,7 +66,39 @@ impl Resolver {
             mapping.build_id = self.modules[module as usize].build_id.clone();
             mapping.module = Some(module);
         }
+        // After what is mapped was read: what was closed before that is known then.
+        let (closed, forgotten) = crate::stack::closed();
+        if !closed.is_empty() || forgotten != 0 {
+            mappings.tell_apart(Moved::new(mappings.list(), closed, forgotten));
+            for mapping in mappings.list_mut().iter_mut().filter(|mapping| mapping.gone) {
+                mapping.module = self.closed_module(mapping);
+            }
+        }
         mappings
+    }
+
+    /// Returns the file of a library that was closed, if it is known. Its names may be read as long as what is there
+    /// under its name has the build id that the library had in memory; then those in the cache are left.
+    fn closed_module(&mut self, mapping: &Mapping) -> Option<u32> {
+        let file = mapping.file.strip_suffix(GONE)?;
+        let is_it = |module: &Module| *module.file == *file && module.build_id == mapping.build_id;
+        if mapping.build_id.is_empty() {
+            return None;
+        }
+        let there = Module::open(&Mapping { file: file.into(), ..Mapping::default() });
+        let is_there = is_it(&there);
+        let position = match self.modules.iter().position(is_it) {
+            Some(position) => position,
+            None if is_there => {
+                self.modules.push(there);
+                self.modules.len() - 1
+            }
+            None => return None,
+        };
+        if !is_there {
+            self.modules[position].path = None;
+        }
+        Some(super::location::index(position))
     }
 
     /// Finds mapping and names of each address.
@@ -132,11 +167,15 @@ impl Resolver {
 
     /// Returns the mangled name of the function at an address of this process.
     pub(crate) fn symbol_at(&mut self, address: u64) -> Option<String> {
-        let known =
-            self.single.as_ref().is_some_and(|single| single.mappings.find(address).is_some());
+        let closed = crate::stack::closed().0.last().map_or(0, |closed| closed.number);
+        let is_now = |single: &Single| single.closed == closed;
+        let known = self
+            .single
+            .as_ref()
+            .is_some_and(|single| is_now(single) && single.mappings.find(address).is_some());
         if !known {
             let mappings = self.mappings();
-            self.single = Some(Single { mappings, table: None });
+            self.single = Some(Single { mappings, closed, table: None });
         }
         let mut single = self.single.take()?;
         let name = self.symbol_in(&mut single, address);
@@ -145,6 +184,10 @@ impl Resolver {
     }
 
     fn symbol_in(&mut self, single: &mut Single, address: u64) -> Option<String> {
+        // Who asks has the address from a profile, or from what is loaded now.
+        if single.mappings.is_ambiguous(address) {
+            return None;
+        }
         let mapping = single.mappings.find(address)?;
         let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
         if single.table.as_ref().is_none_or(|(held, _)| *held != module) {

@@ -21,6 +21,7 @@
 mod copy;
 mod dwarf;
 mod frame_pointer;
+mod loaded;
 mod modules;
 mod rule;
 mod table;
@@ -30,9 +31,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use self::copy::Copy;
 use self::dwarf::{Pool, lock_for_a_while};
+pub(crate) use self::loaded::{closings_under, is_time_to_look, was_touched};
 use self::modules::Modules;
 use self::rule::Rule;
 use self::table::Table;
+use crate::loaded::Closed;
 use crate::sys::{self, Native, Processor, Registers, StackBounds};
 
 /// Room for a thread that calls [`refresh`], in bytes: without optimisation gimli builds its rows on the
@@ -80,6 +83,15 @@ pub(crate) fn refresh() {
         // After the parsers were given the new tables, so that none enters an old rule again.
         RULES.clear();
     }
+}
+
+/// Looks at what is loaded, and returns what was closed until now, in order, and the number of the last closing that is
+/// not remembered.
+pub(crate) fn closed() -> (Vec<Closed>, u64) {
+    refresh();
+    let modules = lock_for_a_while(&MODULES);
+    // In the child of a fork the lock may be held for ever: then nothing is remembered.
+    modules.map_or_else(|| (Vec::new(), u64::MAX), |mut modules| modules.closed())
 }
 
 /// Returns whether this program keeps frame pointers, as [`prepare`] found out.
@@ -189,7 +201,11 @@ fn walk_by(
 #[inline(never)]
 fn find_rule(pc: u64) -> Option<Rule> {
     let found = PARSERS.with(|parser| {
-        let told = trampoline::<Native>(pc).or_else(|| parser.rule(pc));
+        let known = || if loaded::is_stale(pc) { None } else { parser.rule(pc) };
+        let told = trampoline::<Native>(pc).or_else(known);
+        if told.is_none() {
+            loaded::is_strange(pc);
+        }
         let rule = told.unwrap_or_else(guess);
         // While the parser is held: `refresh` relies on it.
         RULES.insert(pc, rule);

@@ -5,19 +5,21 @@
 //! its tables, the largest as a rule, are read where they are.
 //!
 //! The list is taken again when the loader has loaded or unloaded something. Until then a new
-//! library is walked like code without tables, and where an unloaded one was replaced by another
-//! at the same address the old tables may give wrong callers; never a fault, since every step is
-//! checked.
+//! library is walked like code without tables, also where one was closed before. Where the closing was not heard
+//! the old tables may give wrong callers; never a fault, since every step is checked.
 
 use std::ops::Range;
 
 use super::dwarf::{Pool, Table, Tables};
+use super::loaded::{Found, Libraries, look_begins};
+use crate::loaded::{Closed, Library};
 use crate::sys::{self, LoadedModule, ModuleBytes};
 
 /// What was loaded when it was looked at last.
 pub(super) struct Modules {
     generation: Option<(u64, u64)>,
     list: Vec<Module>,
+    libraries: Libraries,
 }
 
 #[derive(Clone)]
@@ -31,24 +33,59 @@ struct Module {
 
 impl Modules {
     pub(super) const fn new() -> Self {
-        Self { generation: None, list: Vec::new() }
+        Self { generation: None, list: Vec::new(), libraries: Libraries::new() }
     }
 
     /// Hands the tables to the pool if the loader has been at work since the last call. Returns
     /// whether it did so.
     pub(super) fn refresh(&mut self, pool: &Pool) -> bool {
+        look_begins();
         // Taken first: what is loaded meanwhile is found next time.
         let generation = sys::module_generation();
         if self.generation == Some(generation) {
             return false;
         }
-        let mut list = Vec::new();
-        sys::visit_modules(&mut |loaded| list.extend(Module::new(loaded, &self.list)));
+        let (mut list, mut libraries) = (Vec::new(), Vec::new());
+        let mut at = generation;
+        // Of a library with the profiler in it nothing may be called when it is gone.
+        let mut is_heard = false;
+        let here = Self::new as *const () as u64;
+        sys::visit_modules(&mut |loaded| {
+            at = loaded.generation;
+            list.extend(Module::new(loaded, &self.list));
+            is_heard |= loaded.is_program && loaded.code.contains(&here);
+            if !loaded.is_program {
+                let handles = if is_heard { loaded.handles() } else { Vec::new() };
+                libraries.push(Found { library: library(loaded), handles });
+            }
+        });
+        self.libraries.look(libraries, at);
         self.list = list;
         let tables = Tables::new(self.list.iter().map(|module| module.table.clone()));
         // Not remembered if a parser could not be had: the next call tries again.
-        self.generation = pool.replace(&tables).then_some(generation);
+        let is_done = pool.replace(&tables) && !self.libraries.needs_another_look();
+        self.generation = is_done.then_some(generation);
         true
+    }
+
+    /// Returns what was closed, in order, and the number of the last closing that is not remembered.
+    pub(super) fn closed(&mut self) -> (Vec<Closed>, u64) {
+        self.libraries.closed()
+    }
+}
+
+fn library(loaded: &LoadedModule<'_>) -> Library {
+    /// What is mapped begins and ends with a page.
+    const PAGE: u64 = 4096;
+    let whole_pages = |(range, offset): &(Range<u64>, u64)| {
+        let before = range.start % PAGE;
+        let end = range.end.next_multiple_of(PAGE);
+        (range.start - before..end, offset.saturating_sub(before))
+    };
+    Library {
+        file: loaded.file.as_str().into(),
+        build_id: loaded.build_id().into(),
+        parts: loaded.parts.iter().map(whole_pages).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Native stacks on platforms where they are not known: always empty.
 
+use crate::loaded::Closed;
 use crate::sys::{Registers, StackBounds};
 
 /// Room for a thread that calls [`refresh`], in bytes.
@@ -27,4 +28,21 @@ pub(crate) const fn capture_interrupted(
     _: &mut [u64],
 ) -> usize {
     0
+}
+
+/// Returns 0: nothing is known to be closed.
+pub(crate) const fn closings_under(_: &[u64]) -> u64 {
+    0
+}
+
+pub(crate) const fn closed() -> (Vec<Closed>, u64) {
+    (Vec::new(), 0)
+}
+
+pub(crate) const fn is_time_to_look() -> bool {
+    false
+}
+
+pub(crate) const fn was_touched(_: u64) -> bool {
+    false
 }

@@ -56,7 +56,7 @@ pub(crate) use arch::{CALL_LENGTH, Native, OwnStack, RED_ZONE, registers};
 #[cfg(profiler_native)]
 pub(crate) use in_handler::{InHandler, assert_may_allocate};
 #[cfg(profiler_native)]
-pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, visit_modules};
+pub(crate) use modules::{LoadedModule, ModuleBytes, module_generation, on_unload, visit_modules};
 #[cfg(all(test, profiler_native))]
 pub(crate) use processor::{Aarch64, X86_64};
 #[cfg(profiler_native)]

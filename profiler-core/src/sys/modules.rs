@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "the loader's list is C data, and tables are read in memory")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::slice;
@@ -19,6 +19,16 @@ pub(crate) struct LoadedModule<'visit> {
     pub(crate) unwind_index: Option<Range<u64>>,
     /// Whether this is the program itself, which stays until the process ends.
     pub(crate) is_program: bool,
+    /// How many modules had been loaded and unloaded.
+    pub(crate) generation: (u64, u64),
+    /// The file, as the loader was told; empty for the program.
+    pub(crate) file: String,
+    /// Parts of code, each with its place in the file.
+    pub(crate) parts: Vec<(Range<u64>, u64)>,
+    /// Where notes are, if there are some.
+    notes: Vec<Range<u64>>,
+    /// What is written to and comes from the file, without what is only written to while the library is loaded.
+    variable: Range<u64>,
     /// Segments that may be read but not written.
     constant: Vec<Range<u64>>,
     visit: PhantomData<&'visit ()>,
@@ -79,6 +89,27 @@ impl<'visit> LoadedModule<'visit> {
         Some(ModuleBytes::InPlace(bytes))
     }
 
+    /// Returns the build id, in lower-case hexadecimal; empty if there is none.
+    pub(crate) fn build_id(&self) -> String {
+        let notes = self.notes.iter().filter_map(|range| self.read(range.clone()));
+        notes.filter_map(build_id).next().unwrap_or_default()
+    }
+
+    /// Returns what may be the module's name for itself: `__dso_handle`, a word at the beginning of its data that holds its own
+    /// address.
+    pub(crate) fn handles(&self) -> Vec<u64> {
+        const LOOKED_AT: u64 = 4096;
+        const MOST: usize = 4;
+        let start = self.variable.start.next_multiple_of(8);
+        let end = self.variable.end.min(start.saturating_add(LOOKED_AT));
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
+        // By the kernel: the program may have protected its data.
+        let read = usize::try_from(start).map_or(0, |at| super::read_some_memory(at, &mut bytes));
+        let words = bytes[..read].as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+        let all = words.zip((start..).step_by(8)).filter(|(word, address)| word == address);
+        all.map(|(word, _)| word).take(MOST).collect()
+    }
+
     fn new(info: &libc::dl_phdr_info, is_program: bool) -> Self {
         let base = info.dlpi_addr;
         // SAFETY: the loader describes so many program headers at that address.
@@ -89,6 +120,17 @@ impl<'visit> LoadedModule<'visit> {
         };
         let loaded = || headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
         let code = || loaded().filter(|header| header.p_flags & libc::PF_X != 0).map(range);
+        let variable = || {
+            let relocated = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
+            let start = relocated.map_or(0, |header| range(header).end);
+            let mut written = loaded().filter(|header| header.p_flags & libc::PF_W != 0);
+            let last = written.rfind(|header| header.p_filesz > 0);
+            last.map_or(0..0, |header| {
+                let segment = range(header);
+                let end = segment.start.saturating_add(header.p_filesz);
+                segment.start.max(start.min(end))..end
+            })
+        };
         Self {
             base,
             code: code().map(|code| code.start).min().unwrap_or_default()
@@ -98,6 +140,18 @@ impl<'visit> LoadedModule<'visit> {
                 .find(|header| header.p_type == libc::PT_GNU_EH_FRAME)
                 .map(range),
             is_program,
+            generation: (info.dlpi_adds, info.dlpi_subs),
+            file: name(info),
+            parts: loaded()
+                .filter(|header| header.p_flags & libc::PF_X != 0)
+                .map(|header| (range(header), header.p_offset))
+                .collect(),
+            notes: headers
+                .iter()
+                .filter(|header| header.p_type == libc::PT_NOTE)
+                .map(range)
+                .collect(),
+            variable: variable(),
             constant: loaded()
                 .filter(|header| header.p_flags & (libc::PF_R | libc::PF_W) == libc::PF_R)
                 .map(range)
@@ -105,6 +159,15 @@ impl<'visit> LoadedModule<'visit> {
             visit: PhantomData,
         }
     }
+}
+
+fn name(info: &libc::dl_phdr_info) -> String {
+    if info.dlpi_name.is_null() {
+        return String::new();
+    }
+    // SAFETY: a text of the loader's, which stays for the visit.
+    let name = unsafe { CStr::from_ptr(info.dlpi_name) };
+    name.to_string_lossy().into_owned()
 }
 
 /// Calls `visit` with every module, the program first. Allocates, and the loader's lock is held
@@ -144,4 +207,40 @@ fn iterate(mut next: &mut dyn FnMut(&libc::dl_phdr_info) -> bool) {
     }
     // SAFETY: the function and its argument fit together, and neither is kept.
     unsafe { libc::dl_iterate_phdr(Some(call), (&raw mut next).cast()) };
+}
+
+/// Finds the build id among notes: each is three lengths and words, its name, and what it says, padded to words.
+fn build_id(mut notes: &[u8]) -> Option<String> {
+    const BUILD_ID: u32 = 3;
+    loop {
+        let (head, rest) = notes.split_first_chunk::<12>()?;
+        let word = |index: usize| {
+            head[4 * index..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word))
+        };
+        let (name, content, sort) = (word(0), word(1), word(2));
+        let name_end = (name as usize).next_multiple_of(4);
+        let content_at = rest.get(name_end..)?;
+        let content_bytes = content_at.get(..content as usize)?;
+        if sort == BUILD_ID && rest.starts_with(b"GNU\0") {
+            return Some(content_bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        notes = content_at.get((content as usize).next_multiple_of(4)..)?;
+    }
+}
+
+/// Has a call made when a module is about to be unloaded, after its own last functions; also when the process exits.
+///
+/// Nothing is called if `handle` is not the module's name for itself.
+pub(crate) fn on_unload(handle: u64, call: extern "C" fn(*mut c_void), argument: u64) {
+    unsafe extern "C" {
+        fn __cxa_atexit(
+            call: extern "C" fn(*mut c_void),
+            argument: *mut c_void,
+            handle: *mut c_void,
+        ) -> c_int;
+    }
+    let pointer = |word: u64| std::ptr::without_provenance_mut(word as usize);
+    // SAFETY: the function stays as long as the process, since the caller is the program, and takes any argument. What
+    // stands for a module is compared alone. Without memory nothing is called.
+    unsafe { __cxa_atexit(call, pointer(argument), pointer(handle)) };
 }

@@ -124,9 +124,12 @@ fn a_mapping_has_names_only_if_all_were_found() {
 #[test]
 fn without_mappings_one_stands_for_all() {
     let rows = Rows::from_iter([(native(&[7]), sums(1, 1))]);
-    let profile = build_with(reading(Kind::Block, NATIVE), &rows, |addresses| {
-        (Vec::new(), vec![crate::profile::Found::default(); addresses.len()])
-    });
+    let profile = build_with(
+        reading(Kind::Block, NATIVE),
+        &rows,
+        |address, _| address,
+        |addresses| (Vec::new(), vec![crate::profile::Found::default(); addresses.len()]),
+    );
     let message = decode(&profile);
     assert_eq!(message.mapping, [proto::Mapping { id: 1, ..Default::default() }]);
     assert_eq!(message.location[0].address, 7);
