@@ -36,3 +36,45 @@ pub(crate) struct Closed {
 pub(crate) fn overlap(some: &[Range<u64>], others: &[Range<u64>]) -> bool {
     some.iter().any(|a| others.iter().any(|b| a.start < b.end && b.start < a.end))
 }
+
+/// Returns the smallest number of closings with which these addresses mean the same as with that one.
+///
+/// `closed` is what is remembered, in order, and `forgotten` the last closing that is not.
+pub(crate) fn earliest(
+    closings: u64,
+    frames: &[u64],
+    (closed, forgotten): (&[Closed], u64),
+) -> u64 {
+    let touches = |was: &&Closed| {
+        let is_in = |address: &u64| was.ranges.iter().any(|range| range.contains(address));
+        was.number <= closings && frames.iter().any(is_in)
+    };
+    let last = closed.iter().rfind(touches).map_or(0, |was| was.number);
+    last.max(forgotten.min(closings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_the_same_meaning_are_one() {
+        let closed = [(3, 0x1000..0x1010), (5, 0x2000..0x2010), (9, 0x1000..0x1010)]
+            .map(|(number, range)| Closed { number, ranges: [range].into(), library: None });
+        let check = |closings, frames: &[u64], forgotten, expected| {
+            let got = earliest(closings, frames, (&closed, forgotten));
+            assert_eq!(got, expected, "{closings} {frames:x?}");
+        };
+        check(0, &[0x1001], 0, 0);
+        // Before the first that is remembered, and between two.
+        check(2, &[0x1001], 0, 0);
+        check(8, &[0x1001], 0, 3);
+        check(8, &[0x1001, 0x2001], 0, 5);
+        check(20, &[0x5000, 0x1001], 0, 9);
+        // Elsewhere nothing was closed.
+        check(20, &[0x5000], 0, 0);
+        // What is not known stays as it is, and nothing that is known becomes so.
+        check(2, &[0x1001], 4, 2);
+        check(20, &[0x5000], 4, 4);
+    }
+}

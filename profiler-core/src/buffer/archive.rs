@@ -28,7 +28,9 @@ use super::thread::{self, Thread};
 use super::tree::{Node, Tree};
 use crate::budget::{self, Part};
 use crate::labels;
+use crate::loaded::{Closed, earliest};
 use crate::per_process::PerProcess;
+use crate::stack;
 
 /// How often something began to end which threads may have pointed at, and how often that was done.
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
@@ -48,6 +50,8 @@ pub(crate) struct Archive {
     /// What rows take, in both.
     bytes: usize,
     emptied: u64,
+    /// What was closed until the last emptying, and the last closing that is not remembered.
+    closed: (Vec<Closed>, u64),
     now: Arc<Moment>,
 }
 
@@ -143,6 +147,7 @@ impl Archive {
     /// Takes the rows of all threads in, and makes some coarser.
     fn empty_tables(&mut self) {
         self.emptied += 1;
+        self.note_closings(stack::noted());
         for thread in thread::all() {
             self.empty_tables_of(thread);
         }
@@ -157,6 +162,28 @@ impl Archive {
         self.make_coarser(labels_wait);
         if labels_wait {
             labels::end_unused();
+        }
+    }
+
+    /// Has rows be one whose addresses mean the same, though libraries were closed between them: mostly one that is
+    /// loaded time and again.
+    fn note_closings(&mut self, closed: (Vec<Closed>, u64)) {
+        if closed == self.closed {
+            return;
+        }
+        self.closed = closed;
+        let is_touched = |row: &Row| row.header().closings != 0;
+        let touched: Vec<_> = self.rows.keys().map(|&ByKey(row)| row).filter(is_touched).collect();
+        for row in touched {
+            let emptied = self.rows.remove(&ByKey(row));
+            self.bytes -= row.size();
+            if !self.keep(row) {
+                // SAFETY: it is in no table and not in the archive any more, and `keep` has found that nobody holds it.
+                unsafe { end(row) };
+            } else if let (Some(before), Some(emptied)) = (emptied, self.rows.get_mut(&ByKey(row)))
+            {
+                *emptied = before;
+            }
         }
     }
 
@@ -255,6 +282,10 @@ impl Archive {
     fn keep(&mut self, row: Row) -> bool {
         let mut header = row.header();
         header.node = header.node.and_then(|node| self.common(node));
+        if header.closings != 0 {
+            let (closed, forgotten) = &self.closed;
+            header.closings = earliest(header.closings, row.frames(), (closed, *forgotten));
+        }
         // SAFETY: it is in no table, and this has the lock.
         unsafe { row.retitle(header.words()) };
         if row.is_held() {
@@ -413,3 +444,6 @@ fn without_stack(header: &Header) -> Header {
 fn count_ending() {
     ENDINGS.fetch_add(1, Ordering::AcqRel);
 }
+
+#[cfg(test)]
+mod tests;

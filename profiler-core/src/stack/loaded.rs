@@ -325,6 +325,12 @@ pub(crate) fn closings_under(frames: &[u64]) -> u64 {
     if CLOSINGS.load(Ordering::Relaxed) == 0 { 0 } else { last_under(frames) }
 }
 
+/// Returns whether anything was ever closed.
+pub(super) fn was_any_closed() -> bool {
+    // Relaxed: as in `Region`.
+    CLOSINGS.load(Ordering::Relaxed) != 0
+}
+
 #[cold]
 fn last_under(frames: &[u64]) -> u64 {
     let mut last_under = 0;

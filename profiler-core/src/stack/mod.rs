@@ -89,6 +89,14 @@ pub(crate) fn refresh() {
 /// not remembered.
 pub(crate) fn closed() -> (Vec<Closed>, u64) {
     refresh();
+    noted()
+}
+
+/// Returns what was closed, as far as it was noted, and the number of the last closing that is not remembered.
+pub(crate) fn noted() -> (Vec<Closed>, u64) {
+    if !loaded::was_any_closed() {
+        return (Vec::new(), 0);
+    }
     let modules = lock_for_a_while(&MODULES);
     // In the child of a fork the lock may be held for ever: then nothing is remembered.
     modules.map_or_else(|| (Vec::new(), u64::MAX), |mut modules| modules.closed())

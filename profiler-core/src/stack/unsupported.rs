@@ -39,6 +39,10 @@ pub(crate) const fn closed() -> (Vec<Closed>, u64) {
     (Vec::new(), 0)
 }
 
+pub(crate) const fn noted() -> (Vec<Closed>, u64) {
+    (Vec::new(), 0)
+}
+
 pub(crate) const fn is_time_to_look() -> bool {
     false
 }

@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use super::super::table::lone_row;
+use super::*;
+use crate::loaded::Library;
+
+const INSIDE: u64 = 0x1234;
+const ELSEWHERE: u64 = 0x9999;
+
+/// A row with one record, made after so many closings.
+fn row(closings: u64, address: u64) -> Row {
+    let header = Header { closings, ..Header::new(Source::Block) };
+    let row = lone_row(header.words(), &[address]);
+    row.add([1, 10, 0, 0]);
+    row
+}
+
+fn closed(number: u64, file: &str) -> Closed {
+    let range = 0x1000..0x2000;
+    let library = Library { file: file.into(), build_id: "ab".into(), parts: [].into() };
+    Closed { number, ranges: Box::from([range]), library: Some(Arc::new(library)) }
+}
+
+/// The records of each row that the archive has, by the number of closings.
+fn rows(archive: &Archive) -> Vec<(u64, i64)> {
+    let rows = archive.rows.keys().map(|ByKey(row)| (row.header().closings, row.values()[0]));
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn keep(archive: &mut Archive, row: Row) {
+    if !archive.keep(row) {
+        // SAFETY: made here, and `keep` has found that nobody holds it.
+        unsafe { end(row) };
+    }
+}
+
+#[test]
+fn rows_of_a_library_that_is_loaded_time_and_again_are_one() {
+    let mut archive = Archive::default();
+    for time in 1..=20 {
+        // The last closing of the same library in the same place is remembered alone.
+        archive.note_closings((vec![closed(time, "a")], 0));
+        keep(&mut archive, row(time, INSIDE));
+        keep(&mut archive, row(time, ELSEWHERE));
+        assert!(archive.rows.len() <= 3, "{:?}", rows(&archive));
+    }
+    archive.note_closings((vec![closed(21, "a")], 0));
+    assert_eq!(rows(&archive), [(0, 20), (0, 20)]);
+    assert_eq!(archive.bytes, archive.rows.keys().map(|ByKey(row)| row.size()).sum::<usize>());
+}
+
+#[test]
+fn rows_of_different_libraries_stay_apart() {
+    let mut archive = Archive::default();
+    archive.note_closings((vec![closed(1, "a"), closed(2, "b")], 0));
+    for closings in [0, 1, 2, 2] {
+        keep(&mut archive, row(closings, INSIDE));
+    }
+    archive.note_closings((vec![closed(1, "a"), closed(2, "b"), closed(3, "a")], 0));
+    assert_eq!(rows(&archive), [(0, 1), (1, 1), (2, 2)]);
+}
