@@ -98,16 +98,27 @@ impl<'visit> LoadedModule<'visit> {
     /// Returns what may be the module's name for itself: `__dso_handle`, a word at the beginning of its data that holds its own
     /// address.
     pub(crate) fn handles(&self) -> Vec<u64> {
-        const LOOKED_AT: u64 = 4096;
+        /// Before it stand only the addresses of functions that are found when they are called first: so far with 8,000 of
+        /// them.
+        const LOOKED_AT: u64 = 64 << 10;
         const MOST: usize = 4;
         let start = self.variable.start.next_multiple_of(8);
         let end = self.variable.end.min(start.saturating_add(LOOKED_AT));
-        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
-        // By the kernel: the program may have protected its data.
-        let read = usize::try_from(start).map_or(0, |at| super::read_some_memory(at, &mut bytes));
-        let words = bytes[..read].as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
-        let all = words.zip((start..).step_by(8)).filter(|(word, address)| word == address);
-        all.map(|(word, _)| word).take(MOST).collect()
+        let mut piece = [0; 4096];
+        for at in (start..end).step_by(piece.len()) {
+            let wanted = piece.len().min(usize::try_from(end - at).unwrap_or(0));
+            // By the kernel: the program may have protected its data.
+            let read = usize::try_from(at)
+                .map_or(0, |at| super::read_some_memory(at, &mut piece[..wanted]));
+            let words = piece[..read].as_chunks::<8>().0.iter();
+            let words = words.map(|word| u64::from_ne_bytes(*word)).zip((at..).step_by(8));
+            let own = words.filter(|(word, address)| word == address).map(|(word, _)| word);
+            let found: Vec<u64> = own.take(MOST).collect();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
     }
 
     fn new(info: &libc::dl_phdr_info, is_program: bool) -> Self {
@@ -243,4 +254,44 @@ pub(crate) fn on_unload(handle: u64, call: extern "C" fn(*mut c_void), argument:
     // SAFETY: the function stays as long as the process, since the caller is the program, and takes any argument. What
     // stands for a module is compared alone. Without memory nothing is called.
     unsafe { __cxa_atexit(call, pointer(argument), pointer(handle)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_have_a_name_for_themselves() {
+        let mut found = None;
+        visit_modules(&mut |module| {
+            // Made by a C compiler as others are, and every program of Rust's has it.
+            if module.file.contains("libgcc_s.so") {
+                let is_inside = |handle: &u64| module.variable.contains(handle);
+                found = Some((module.handles().iter().any(is_inside), module.parts.len()));
+            }
+        });
+        assert_eq!(found, Some((true, 1)));
+    }
+
+    #[test]
+    fn a_build_id_is_found_among_notes() {
+        let note = |sort: u32, name: &[u8; 4], content: &[u8]| {
+            let words = [4, content.len() as u32, sort].map(u32::to_ne_bytes);
+            let mut note = words.as_flattened().to_vec();
+            note.extend(name);
+            note.extend(content);
+            note.resize(note.len().next_multiple_of(4), 0);
+            note
+        };
+        let property = note(5, b"GNU\0", &[9; 13]);
+        let other = note(3, b"Go\0\0", &[7; 4]);
+        let own = note(3, b"GNU\0", &[0xab, 0xcd, 1]);
+        let all = [&*property, &other, &own].concat();
+        assert_eq!(build_id(&all).as_deref(), Some("abcd01"));
+        for length in 0..all.len() - 4 {
+            assert_eq!(build_id(&all[..length]), None);
+        }
+        // Lengths that lead nowhere.
+        assert_eq!(build_id(&[0xff; 40]), None);
+    }
 }
