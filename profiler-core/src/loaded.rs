@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A library as it was when it was loaded.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Library {
     pub(crate) file: Box<str>,
+    /// What was added to the addresses in the file.
+    pub(crate) base: u64,
     /// Lower-case hexadecimal, or empty.
     pub(crate) build_id: Box<str>,
     /// Parts of code, each with its place in the file.

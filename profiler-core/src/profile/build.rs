@@ -41,12 +41,15 @@ pub(crate) fn build_among(
     rows: &Rows,
     resolver: &Mutex<Resolver>,
 ) -> Profile {
+    let mut reasons = Vec::new();
     let place = |address, closings| mappings.place(address, closings);
-    build_with(reading, rows, place, |addresses| {
+    let profile = build_with(reading, rows, place, |addresses| {
         let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = resolver.resolve(mappings, addresses, reading.view.symbols);
+        let found;
+        (found, reasons) = resolver.resolve(mappings, addresses, reading.view.symbols);
         (mappings.list().to_vec(), found)
-    })
+    });
+    profile.remarked(reasons)
 }
 
 /// The same, with mappings and names from `resolve`: one answer for each address, and that one from `place`, which tells

@@ -5,131 +5,82 @@
 //! signal. Every length is checked against the size of the file, so a damaged one cannot make us
 //! allocate.
 
+mod head;
+mod sections;
 mod symbols;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+pub(crate) use head::{Head, Part, Segment, address_at};
+pub(crate) use sections::Section;
 pub(crate) use symbols::SymbolTable;
 
-/// A part of the file that is loaded into memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    offset: u64,
-    size: u64,
-    address: u64,
-}
+use sections::SectionTable;
 
 /// An ELF file of this machine's kind: 64 bits, little endian.
 #[derive(Debug)]
 pub(crate) struct Elf<R> {
     file: R,
     length: u64,
-    header: [u8; 64],
+    head: Head,
+    /// Read when it is first needed.
+    sections: Option<SectionTable>,
 }
-
-#[derive(Debug, Clone, Copy)]
-struct Section {
-    kind: u32,
-    link: u32,
-    offset: u64,
-    size: u64,
-}
-
-const LOADED: u32 = 1;
-const NOTE: u32 = 4;
 
 impl<R: Read + Seek> Elf<R> {
-    /// Reads the file header.
+    /// Reads the headers.
     pub(crate) fn new(mut file: R) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
-        let mut header = [0; 64];
-        file.seek(SeekFrom::Start(0))?;
-        file.read_exact(&mut header)?;
-        // 0x7f ELF, 64 bits, little endian.
-        if header[..6] != *b"\x7fELF\x02\x01" {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(Self { file, length, header })
+        let head = Head::read(|offset, size| read(&mut file, length, offset, size))?;
+        Ok(Self { file, length, head, sections: None })
     }
 
-    /// Returns the loaded segments.
-    pub(crate) fn segments(&mut self) -> io::Result<Vec<Segment>> {
-        let headers = self.program_headers()?;
-        Ok(headers
-            .chunks_exact(56)
-            .filter(|header| u32_at(header, 0) == LOADED)
-            .map(|header| Segment {
-                offset: u64_at(header, 8),
-                address: u64_at(header, 16),
-                size: u64_at(header, 32),
-            })
-            .collect())
+    /// Returns the header and those of the program.
+    pub(crate) const fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Returns the GNU build id, in lower-case hexadecimal.
     pub(crate) fn build_id(&mut self) -> io::Result<Option<String>> {
-        let headers = self.program_headers()?;
-        for header in headers.chunks_exact(56).filter(|header| u32_at(header, 0) == NOTE) {
-            let notes = self.read(u64_at(header, 8), u64_at(header, 32))?;
+        for part in self.head.notes() {
+            let notes = self.read(part.offset, part.size)?;
             if let Some(id) = build_id_in(&notes) {
-                return Ok(Some(id.iter().map(|byte| format!("{byte:02x}")).collect()));
+                return Ok(Some(id));
             }
         }
         Ok(None)
     }
 
-    fn program_headers(&mut self) -> io::Result<Vec<u8>> {
-        let (offset, entry, count) =
-            (u64_at(&self.header, 32), u16_at(&self.header, 54), u16_at(&self.header, 56));
-        if entry != 56 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        self.read(offset, 56 * u64::from(count))
+    /// Reads a part of the file.
+    pub(crate) fn read(&mut self, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+        read(&mut self.file, self.length, offset, size)
     }
 
-    fn sections(&mut self) -> io::Result<Vec<Section>> {
-        let (offset, entry, count) =
-            (u64_at(&self.header, 40), u16_at(&self.header, 58), u16_at(&self.header, 60));
-        if offset == 0 || entry != 64 {
-            return Ok(Vec::new());
-        }
-        let headers = self.read(offset, 64 * u64::from(count))?;
-        Ok(headers
-            .chunks_exact(64)
-            .map(|header| Section {
-                kind: u32_at(header, 4),
-                link: u32_at(header, 40),
-                offset: u64_at(header, 24),
-                size: u64_at(header, 32),
-            })
-            .collect())
-    }
-
-    fn read(&mut self, offset: u64, size: u64) -> io::Result<Vec<u8>> {
-        if offset.checked_add(size).is_none_or(|end| end > self.length) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidData)?;
-        let mut bytes = vec![0; size];
+    /// The same, into memory that is there.
+    fn read_into(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(offset))?;
-        self.file.read_exact(&mut bytes)?;
-        Ok(bytes)
+        self.file.read_exact(into)
     }
 }
 
-/// Translates a position in the file into an address of its own numbering.
-///
-/// By the program headers and not by a difference: linkers may place the text at an address that
-/// is not its offset in the file.
-pub(crate) fn address_at(segments: &[Segment], position: u64) -> Option<u64> {
-    let segment = segments.iter().find(|segment| {
-        position.checked_sub(segment.offset).is_some_and(|inside| inside < segment.size)
-    })?;
-    Some((position - segment.offset).wrapping_add(segment.address))
+fn read(file: &mut (impl Read + Seek), length: u64, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+    if offset.checked_add(size).is_none_or(|end| end > length) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut bytes = vec![0; size];
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// Finds the build id among notes.
-fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
+/// Finds the build id among notes, in lower-case hexadecimal.
+pub(crate) fn build_id_in(notes: &[u8]) -> Option<String> {
+    let id = build_id_bytes(notes)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn build_id_bytes(mut notes: &[u8]) -> Option<&[u8]> {
     loop {
         let header = notes.get(..12)?;
         let (name, id, kind) = (u32_at(header, 0), u32_at(header, 4), u32_at(header, 8));
@@ -152,11 +103,11 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(number(bytes, at))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(number(bytes, at))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number(bytes, at))
 }
 
@@ -166,6 +117,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::head::{LOADED, NOTE};
     use super::symbols::{DYNAMIC_SYMBOLS, SYMBOL_SIZE, SYMBOLS};
     use super::*;
 
@@ -227,7 +179,7 @@ mod tests {
     fn segments_and_build_id_are_read() {
         let mut elf = read(example(SYMBOLS));
         assert_eq!(elf.build_id().unwrap().as_deref(), Some("01ab00ff"));
-        let segments = elf.segments().unwrap();
+        let segments = elf.head().segments();
         assert_eq!(segments.len(), 2);
         // The text does not lie at its offset in the file.
         assert_eq!(address_at(&segments, 0x810), Some(0x2010));
@@ -302,7 +254,7 @@ mod tests {
             let elf = || Elf::new(Cursor::new(file.clone()));
             if let Ok(mut elf) = elf() {
                 let _ = elf.build_id();
-                let segments = elf.segments().unwrap_or_default();
+                let segments = elf.head().segments();
                 let _ = address_at(&segments, 0x810);
             }
             if let Ok(mut table) = elf().and_then(|elf| elf.symbols(None)) {

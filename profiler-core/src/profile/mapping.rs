@@ -22,6 +22,8 @@ pub(crate) struct Mapping {
     pub(crate) program: bool,
     /// Whether it is there no more: the name of the file says so.
     pub(crate) gone: bool,
+    /// Where the beginning of the file lies in memory, if it does.
+    pub(crate) head: Option<u64>,
     /// The resolver's handle of the file.
     pub(crate) module: Option<u32>,
 }
@@ -30,6 +32,10 @@ impl Mapping {
     /// Returns whether it is a part of a file, so that names may be found.
     pub(crate) fn is_file(&self) -> bool {
         self.file.starts_with('/')
+    }
+
+    fn is_of_the_file_of(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.file == other.file && self.deleted == other.deleted
     }
 }
 
@@ -45,9 +51,19 @@ pub(crate) struct Mappings {
 impl Mappings {
     /// Reads the text of `/proc/self/maps`; `program` is the path of the executable.
     pub(crate) fn parse(maps: &str, program: &str) -> Self {
-        let mut list: Vec<Mapping> = maps.lines().filter_map(parse_line).collect();
-        for mapping in &mut list {
-            mapping.program = *mapping.file == *without_deleted(program);
+        let mut list: Vec<Mapping> = Vec::new();
+        let mut head: Option<Mapping> = None;
+        for line in maps.lines() {
+            let Some((mut mapping, is_code)) = parse_line(line) else { continue };
+            if mapping.offset == 0 {
+                head = Some(mapping.clone());
+            }
+            if is_code {
+                let same = head.as_ref().filter(|head| mapping.is_of_the_file_of(head));
+                mapping.head = same.map(|head| head.start);
+                mapping.program = *mapping.file == *without_deleted(program);
+                list.push(mapping);
+            }
         }
         // Tools take the first mapping for the program.
         list.sort_by_key(|mapping| !mapping.program);
@@ -96,15 +112,17 @@ fn by_address(list: &[Mapping]) -> Vec<usize> {
     positions
 }
 
-/// Reads one line; nothing if it is not executable, not understood, or memory without a file.
-fn parse_line(line: &str) -> Option<Mapping> {
+/// Reads one line, and whether it is executable; nothing if it is neither that nor the beginning of a file, not
+/// understood, or memory without a file.
+fn parse_line(line: &str) -> Option<(Mapping, bool)> {
     // start-end rwxp offset device inode [spaces] name, which may contain spaces itself.
     let (range, rest) = line.split_once(' ')?;
     let (permissions, rest) = rest.split_once(' ')?;
     let (offset, rest) = rest.split_once(' ')?;
     let (device, rest) = rest.split_once(' ')?;
     let (inode, name) = rest.split_once(' ').unwrap_or((rest, ""));
-    if permissions.as_bytes().get(2) != Some(&b'x') {
+    let is_code = permissions.as_bytes().get(2) == Some(&b'x');
+    if !is_code && offset.bytes().any(|digit| digit != b'0') {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -113,7 +131,7 @@ fn parse_line(line: &str) -> Option<Mapping> {
     if file.is_empty() {
         return None;
     }
-    Some(Mapping {
+    let mapping = Mapping {
         start: hexadecimal(start)?,
         end: hexadecimal(end)?,
         offset: hexadecimal(offset)?,
@@ -123,8 +141,10 @@ fn parse_line(line: &str) -> Option<Mapping> {
         deleted: file.len() != name.len(),
         program: false,
         gone: false,
+        head: None,
         module: None,
-    })
+    };
+    Some((mapping, is_code))
 }
 
 /// Returns the name without the kernel's remark that the file is gone.
@@ -193,6 +213,33 @@ ffffffffff600000-ffffffffff601000 r-xp 00000090 00:00 0                  [vsysca
         );
         assert!(mappings.list()[0].deleted);
         assert!(!mappings.list()[1].deleted);
+    }
+
+    #[test]
+    fn the_beginning_of_a_file_is_found() {
+        let mappings = check(
+            "/srv/shop",
+            "\
+1000-2000 r--p 00000000 fd:01 1 /srv/shop
+2000-3000 r-xp 00001000 fd:01 1 /srv/shop
+3000-4000 r--p 00000000 fd:01 2 /lib/a.so (deleted)
+4000-5000 r-xp 00001000 fd:01 2 /lib/a.so (deleted)
+5000-6000 r--p 00000000 fd:01 3 /lib/a.so
+6000-7000 r-xp 00001000 fd:01 3 /lib/a.so
+7000-8000 r--p 00000000 fd:01 4 /lib/b.so
+8000-9000 r-xp 00001000 fd:01 5 /lib/b.so
+9000-a000 r-xp 00000000 fd:01 6 /lib/c.so
+",
+            &[
+                "2000 3000 1000 /srv/shop",
+                "4000 5000 1000 /lib/a.so",
+                "6000 7000 1000 /lib/a.so",
+                "8000 9000 1000 /lib/b.so",
+                "9000 a000 0 /lib/c.so",
+            ],
+        );
+        let heads: Vec<_> = mappings.list().iter().map(|mapping| mapping.head).collect();
+        assert_eq!(heads, [Some(0x1000), Some(0x3000), Some(0x5000), None, Some(0x9000)]);
     }
 
     #[test]

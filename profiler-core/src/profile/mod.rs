@@ -13,6 +13,7 @@ mod function;
 mod idle;
 mod labels;
 mod location;
+mod mapped;
 mod mapping;
 mod module;
 mod moved;

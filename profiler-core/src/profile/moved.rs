@@ -160,7 +160,7 @@ mod tests {
     fn closed(number: u64, file: Option<&str>) -> Closed {
         let library = file.map(|file| {
             let parts = [(range(0x1000), 0x3000)].into();
-            Arc::new(Library { file: file.into(), build_id: "ab".into(), parts })
+            Arc::new(Library { file: file.into(), base: 0, build_id: "ab".into(), parts })
         });
         Closed { number, ranges: [range(0x1000)].into(), library }
     }

@@ -1,6 +1,8 @@
 //! Where names come from: debug information, or else a symbol table.
 
 use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::cache::Cache;
 use super::debug_info::{self, Frame};
@@ -9,18 +11,20 @@ use super::function::{Function, Line, Resolved, is_mangled};
 use super::module::Module;
 use crate::view::Symbols;
 
-/// Finds the names at addresses of a file's own numbering, which ascend.
+/// Finds the names at addresses of a file's own numbering, which ascend; none if the file is not what is mapped.
 pub(crate) fn resolve(
-    module: &Module,
+    module: &mut Module,
     symbols: Symbols,
     addresses: &[u64],
     cache: &mut Cache,
-) -> Vec<Resolved> {
-    let mut table = module.symbols(Some(addresses));
+) -> Option<Vec<Resolved>> {
+    let mut opened = module.open()?;
+    let mut table = opened.symbols(Some(addresses));
     let mut resolved: Vec<Option<Resolved>> = Vec::new();
     resolved.resize_with(addresses.len(), || None);
-    if let Some(path) = module.path.as_ref().filter(|_| symbols == Symbols::Dwarf) {
-        debug_info::read(path, addresses, &mut |position, frames| {
+    if symbols == Symbols::Dwarf {
+        let program = Path::new(&*module.file);
+        debug_info::read(&mut opened.elf, program, addresses, &mut |position, frames| {
             let address = addresses[position];
             resolved[position] = from_frames(frames, address, table.as_mut(), cache);
         });
@@ -31,7 +35,13 @@ pub(crate) fn resolve(
         Some(from_symbol(&name, offset, cache))
     };
     let all = resolved.into_iter().zip(addresses);
-    all.map(|(found, address)| found.or_else(|| named(*address)).unwrap_or_default()).collect()
+    let all =
+        all.map(|(found, address)| found.or_else(|| named(*address)).unwrap_or_default()).collect();
+    if !opened.is_unchanged() {
+        module.refuse_changed();
+        return None;
+    }
+    Some(all)
 }
 
 fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
@@ -43,7 +53,7 @@ fn from_symbol(name: &str, offset: u64, cache: &mut Cache) -> Resolved {
 fn from_frames(
     frames: &[Frame<'_>],
     address: u64,
-    table: Option<&mut SymbolTable<File>>,
+    table: Option<&mut SymbolTable<Arc<File>>>,
     cache: &mut Cache,
 ) -> Option<Resolved> {
     let symbol = table.and_then(|table| Some((table.symbol(address)?, table)));

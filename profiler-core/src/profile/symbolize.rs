@@ -1,25 +1,31 @@
 //! From addresses to names.
 //!
-//! Debug information is mapped, asked once about all addresses that are not in the cache, and given
+//! Debug information is read, asked once about all addresses that are not in the cache, and given
 //! back: as much as the file holds of it, while the names that are kept are a few megabytes. A reading
-//! that finds all addresses in the cache opens no file. Runs where a profile is read, never where one is recorded.
+//! that finds all addresses in the cache opens no file. A file that is opened must be the one that is mapped, or there are
+//! no names, with the reason. Runs where a profile is read, never where one is recorded.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use super::cache::{Cache, CacheKey};
 use super::elf::{SymbolTable, address_at};
 use super::function::Resolved;
+use super::mapped::Mapped;
 use super::mapping::{Mapping, Mappings};
-use super::module::Module;
+use super::module::{Loader, Module, Opened};
 use super::moved::{GONE, Moved};
 use super::source;
+use crate::stack;
 use crate::view::Symbols;
 
 /// What is known about the files in memory, and the names found before.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     modules: Vec<Module>,
+    /// How many there ever were.
+    numbers: u32,
     cache: Cache,
     /// For single questions ([`Resolver::symbol_at`]), until the next profile is read.
     single: Option<Single>,
@@ -30,8 +36,11 @@ struct Single {
     mappings: Mappings,
     /// The last closing of which they know.
     closed: u64,
-    table: Option<(u32, SymbolTable<File>)>,
+    table: Option<(u32, Opened, SymbolTable<Arc<File>>)>,
 }
+
+/// More files than are in memory; behind that, those that are gone are forgotten.
+const MOST_MODULES: usize = 256;
 
 /// Where an address lies and what its name is.
 #[derive(Debug, Default, Clone)]
@@ -53,63 +62,72 @@ struct Miss {
 impl Resolver {
     /// Makes a resolver that keeps up to so many bytes of names.
     pub(crate) const fn new(cache_bytes: usize) -> Self {
-        Self { modules: Vec::new(), cache: Cache::new(cache_bytes), single: None }
+        Self { modules: Vec::new(), numbers: 0, cache: Cache::new(cache_bytes), single: None }
     }
+
     /// Returns what is mapped now, with build ids.
     pub(crate) fn mappings(&mut self) -> Mappings {
         self.single = None;
         let program = std::env::current_exe().unwrap_or_default();
         let program = program.to_string_lossy();
         let mut mappings = Mappings::parse(&crate::sys::memory_maps(), &program);
-        for mapping in mappings.list_mut().iter_mut().filter(|mapping| mapping.is_file()) {
-            let module = self.module(mapping);
-            mapping.build_id = self.modules[module as usize].build_id.clone();
-            mapping.module = Some(module);
+        let read = |mapping: &Mapping| match mapping.head {
+            Some(head) if mapping.is_file() => Mapped::read(head),
+            _ => Mapped::Unknown,
+        };
+        let mapped: Vec<Mapped> = mappings.list().iter().map(read).collect();
+        let relocates = mapped.iter().any(|mapped| mapped.is_relocated() == Some(true));
+        let loader = Loader { relocates, unloaded: stack::unloaded() };
+        for (mapping, mapped) in mappings.list_mut().iter_mut().zip(mapped) {
+            if mapping.is_file() {
+                let module = self.module(mapping, mapped, loader);
+                mapping.build_id = module.build_id.clone();
+                mapping.module = Some(module.number);
+            }
         }
         // After what is mapped was read: what was closed before that is known then.
-        let (closed, forgotten) = crate::stack::closed();
+        let (closed, forgotten) = stack::closed();
         if !closed.is_empty() || forgotten != 0 {
             mappings.tell_apart(Moved::new(mappings.list(), closed, forgotten));
             for mapping in mappings.list_mut().iter_mut().filter(|mapping| mapping.gone) {
                 mapping.module = self.closed_module(mapping);
             }
         }
+        if self.modules.len() > MOST_MODULES {
+            let is_there =
+                |module: &Module| mappings.list().iter().any(|m| m.module == Some(module.number));
+            self.modules.retain(is_there);
+        }
         mappings
     }
 
-    /// Returns the file of a library that was closed, if it is known. Its names may be read as long as what is there
-    /// under its name has the build id that the library had in memory; then those in the cache are left.
+    /// Returns the file of a library that was closed, if it is known or can be found. It must have the build id that the
+    /// library had in memory.
     fn closed_module(&mut self, mapping: &Mapping) -> Option<u32> {
         let file = mapping.file.strip_suffix(GONE)?;
-        let is_it = |module: &Module| *module.file == *file && module.build_id == mapping.build_id;
         if mapping.build_id.is_empty() {
             return None;
         }
-        let there = Module::open(&Mapping { file: file.into(), ..Mapping::default() });
-        let is_there = is_it(&there);
-        let position = match self.modules.iter().position(is_it) {
-            Some(position) => position,
-            None if is_there => {
-                self.modules.push(there);
-                self.modules.len() - 1
-            }
-            None => return None,
-        };
-        if !is_there {
-            self.modules[position].path = None;
+        let is_it = |module: &&Module| *module.file == *file && module.build_id == mapping.build_id;
+        if let Some(known) = self.modules.iter().find(is_it) {
+            return Some(known.number);
         }
-        Some(super::location::index(position))
+        self.modules.push(Module::closed(self.numbers, file, &mapping.build_id)?);
+        self.numbers = self.numbers.wrapping_add(1);
+        self.modules.last().map(|module| module.number)
     }
 
-    /// Finds mapping and names of each address.
+    /// Finds mapping and names of each address; and tells why some have none.
     pub(crate) fn resolve(
         &mut self,
         mappings: &Mappings,
         addresses: &[u64],
         symbols: Symbols,
-    ) -> Vec<Found> {
+    ) -> (Vec<Found>, Vec<String>) {
         let mut found = Vec::with_capacity(addresses.len());
         let mut misses = Vec::new();
+        // Modules without names.
+        let mut refused = BTreeSet::new();
         // Addresses without names share one value.
         let nothing = Arc::<Resolved>::default();
         for (position, &address) in addresses.iter().enumerate() {
@@ -117,11 +135,15 @@ impl Resolver {
             let mut resolved = None;
             if symbols != Symbols::None
                 && let Some(mapping) = mapping
-                && let Some((module, address)) = self.translate(&mappings.list()[mapping], address)
+                && let Some(module) = mappings.list()[mapping].module
             {
-                resolved = self.cache.get(CacheKey::new(module, address, symbols));
-                if resolved.is_none() {
-                    misses.push(Miss { module, address, position });
+                if let Some(address) = self.translate(&mappings.list()[mapping], address) {
+                    resolved = self.cache.get(CacheKey::new(module, address, symbols));
+                    if resolved.is_none() {
+                        misses.push(Miss { module, address, position });
+                    }
+                } else {
+                    refused.insert(module);
                 }
             }
             found.push(Found {
@@ -131,9 +153,15 @@ impl Resolver {
         }
         misses.sort_unstable_by_key(|miss| (miss.module, miss.address));
         for misses in misses.chunk_by(|a, b| a.module == b.module) {
-            let module = &self.modules[misses[0].module as usize];
+            let number = misses[0].module;
+            let Some(module) = by_number(&mut self.modules, number) else { continue };
             let addresses: Vec<u64> = misses.iter().map(|miss| miss.address).collect();
-            let resolved = source::resolve(module, symbols, &addresses, &mut self.cache);
+            let Some(resolved) = source::resolve(module, symbols, &addresses, &mut self.cache)
+            else {
+                // Asked again next time: the reason may pass.
+                refused.insert(number);
+                continue;
+            };
             for (miss, resolved) in misses.iter().zip(resolved) {
                 let resolved = Arc::new(resolved);
                 let key = CacheKey::new(miss.module, miss.address, symbols);
@@ -142,32 +170,32 @@ impl Resolver {
             }
         }
         self.cache.shrink();
-        found
+        let refused = self.modules.iter().filter(|module| refused.contains(&module.number));
+        let reasons: BTreeSet<String> = refused.filter_map(Module::refusal).collect();
+        (found, reasons.into_iter().collect())
     }
 
-    /// Returns the file that holds an address, and the address in its own numbering.
-    fn translate(&self, mapping: &Mapping, address: u64) -> Option<(u32, u64)> {
-        let module = mapping.module?;
+    /// Returns an address of a mapping in the file's own numbering.
+    fn translate(&self, mapping: &Mapping, address: u64) -> Option<u64> {
+        let module = self.modules.iter().find(|module| mapping.module == Some(module.number))?;
         let position = (address - mapping.start).checked_add(mapping.offset)?;
-        Some((module, address_at(&self.modules[module as usize].segments, position)?))
+        address_at(&module.segments, position)
     }
 
-    /// Returns the file of a mapping, opening it the first time it is seen.
-    fn module(&mut self, mapping: &Mapping) -> u32 {
-        let known = self
-            .modules
-            .iter()
-            .position(|module| module.inode == mapping.inode && module.file == mapping.file);
+    /// Returns the file of a mapping, as it is mapped now.
+    fn module(&mut self, mapping: &Mapping, mapped: Mapped, loader: Loader) -> &Module {
+        let known = self.modules.iter().position(|module| module.is(mapping, &mapped));
         let position = known.unwrap_or_else(|| {
-            self.modules.push(Module::open(mapping));
+            self.modules.push(Module::new(self.numbers, mapping, mapped, loader, &self.modules));
+            self.numbers = self.numbers.wrapping_add(1);
             self.modules.len() - 1
         });
-        super::location::index(position)
+        &self.modules[position]
     }
 
     /// Returns the mangled name of the function at an address of this process.
     pub(crate) fn symbol_at(&mut self, address: u64) -> Option<String> {
-        let closed = crate::stack::closed().0.last().map_or(0, |closed| closed.number);
+        let closed = stack::closed().0.last().map_or(0, |closed| closed.number);
         let is_now = |single: &Single| single.closed == closed;
         let known = self
             .single
@@ -188,24 +216,29 @@ impl Resolver {
         if single.mappings.is_ambiguous(address) {
             return None;
         }
-        let mapping = single.mappings.find(address)?;
-        let (module, address) = self.translate(&single.mappings.list()[mapping], address)?;
-        if single.table.as_ref().is_none_or(|(held, _)| *held != module) {
-            single.table = Some((module, self.modules[module as usize].symbols(None)?));
+        let mapping = &single.mappings.list()[single.mappings.find(address)?];
+        let (number, address) = (mapping.module?, self.translate(mapping, address)?);
+        if single.table.as_ref().is_none_or(|(held, ..)| *held != number) {
+            let opened = by_number(&mut self.modules, number)?.open()?;
+            let table = opened.symbols(None)?;
+            single.table = Some((number, opened, table));
         }
-        let (_, table) = single.table.as_mut()?;
-        table.find(address).map(|(name, _)| name)
+        let (_, opened, table) = single.table.as_mut()?;
+        let (name, _) = table.find(address)?;
+        opened.is_unchanged().then_some(name)
     }
+}
+
+fn by_number(modules: &mut [Module], number: u32) -> Option<&mut Module> {
+    modules.iter_mut().find(|module| module.number == number)
 }
 
 #[cfg(all(test, profiler_native))]
 mod tests {
-    use std::path::Path;
     use std::sync::Mutex;
 
     use super::super::elf::Elf;
     use super::super::function::is_mangled;
-    use super::super::module::PROGRAM;
     use super::*;
     use crate::encode::testing::{NATIVE, decode, native, reading, sums};
     use crate::kind::Kind;
@@ -224,7 +257,7 @@ mod tests {
     /// Returns the name found for an address.
     fn name(resolver: &mut Resolver, address: u64, symbols: Symbols) -> Option<String> {
         let mappings = resolver.mappings();
-        let found = resolver.resolve(&mappings, &[address], symbols);
+        let (found, _) = resolver.resolve(&mappings, &[address], symbols);
         found[0].resolved.lines.last().map(|line| line.function.name.to_string())
     }
 
@@ -250,9 +283,7 @@ mod tests {
         for symbols in [Symbols::Dwarf, Symbols::SymbolTable] {
             assert!(name(&mut resolver, address(), symbols).is_some());
         }
-        for module in &mut resolver.modules {
-            module.path = None;
-        }
+        resolver.modules.iter_mut().for_each(Module::forget_places);
         for symbols in [Symbols::Dwarf, Symbols::SymbolTable] {
             assert!(name(&mut resolver, address(), symbols).is_some());
         }
@@ -282,22 +313,33 @@ mod tests {
         let vdso = mapping(|mapping| &*mapping.file == "[vdso]");
         let mut resolver = Resolver::new(1 << 20);
         let mappings = resolver.mappings();
-        let found = resolver.resolve(&mappings, &[vdso.start + 16, 16], Symbols::Dwarf);
+        let (found, _) = resolver.resolve(&mappings, &[vdso.start + 16, 16], Symbols::Dwarf);
         assert_eq!(&*mappings.list()[found[0].mapping.unwrap()].file, "[vdso]");
         assert!(found[0].resolved.lines.is_empty());
         assert_eq!(found[1].mapping, None);
+    }
+
+    /// Takes note of the file of a mapping, as the resolver does.
+    fn module(mapping: &Mapping) -> Module {
+        let mapped = mapping.head.map_or(Mapped::Unknown, Mapped::read);
+        Module::new(0, mapping, mapped, Loader::default(), &[])
     }
 
     #[test]
     fn the_program_is_readable_after_its_file_is_gone() {
         let program = mapping(|mapping| mapping.program);
         let gone = Mapping { deleted: true, file: "/gone/shop".into(), ..program.clone() };
-        let [module, deleted] = [&program, &gone].map(Module::open);
-        assert_eq!(deleted.path.as_deref(), Some(Path::new(PROGRAM)));
-        assert_eq!((module.build_id, module.segments), (deleted.build_id, deleted.segments));
-        // A library that is gone has no names, and that is all.
-        let library = Module::open(&Mapping { program: false, start: 1, end: 2, ..gone });
-        assert_eq!((library.path, library.segments), (None, Vec::new()));
+        let [mut there, mut deleted] = [&program, &gone].map(module);
+        assert!(there.open().is_some() && deleted.open().is_some());
+        assert_eq!(deleted.refusal(), None);
+        assert_eq!((&there.build_id, &there.segments), (&deleted.build_id, &deleted.segments));
+        // A library that is gone has no names, and says so.
+        let mut library = module(&Mapping { program: false, start: 1, end: 2, ..gone });
+        assert!(library.open().is_none());
+        let reason = "functions of /gone/shop have no names: the file is gone";
+        assert_eq!(library.refusal().as_deref(), Some(reason));
+        // Where it is mapped is known all the same.
+        assert_eq!((there.build_id, there.segments), (library.build_id, library.segments));
     }
 
     #[test]
@@ -310,13 +352,23 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_programs_do_no_harm() {
-        let text = Module::open(&Mapping { file: "/proc/self/maps".into(), ..Mapping::default() });
-        assert!(text.path.is_none());
-        let mut module = Module::open(&mapping(|mapping| mapping.program));
-        module.path = Some("/proc/self/maps".into());
-        let resolved = source::resolve(&module, Symbols::Dwarf, &[1], &mut Cache::new(0));
-        assert_eq!(resolved, [Resolved::default()]);
+    fn another_program_is_none_of_the_mapped_ones() {
+        let program = mapping(|mapping| mapping.program);
+        let libc = mapping(|mapping| mapping.file.contains("libc.so"));
+        for (file, reason) in [
+            (concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "it is no ELF file"),
+            (&*program.file, "the file was replaced"),
+            ("/proc", "it is no regular file"),
+        ] {
+            let mut other =
+                module(&Mapping { file: file.into(), start: 1, end: 2, ..libc.clone() });
+            let resolved = source::resolve(&mut other, Symbols::Dwarf, &[1], &mut Cache::new(0));
+            assert_eq!(resolved, None);
+            let reason = format!("functions of {file} have no names: {reason}");
+            assert_eq!(other.refusal(), Some(reason));
+        }
+        // Positive control.
+        assert!(module(&libc).open().is_some());
     }
 
     #[test]

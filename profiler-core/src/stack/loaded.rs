@@ -134,8 +134,19 @@ impl Libraries {
         self.take_note(found, generation, STRANGE.take());
     }
 
-    fn take_note(&mut self, found: Vec<Found>, generation: (u64, u64), strange: Range<u64>) {
+    fn take_note(&mut self, mut found: Vec<Found>, generation: (u64, u64), strange: Range<u64>) {
         let before = self.generation.replace(generation).unwrap_or(generation);
+        if generation.1 == before.1 {
+            // Nothing was closed. If a library looks otherwise than before, its file was written to.
+            for library in found.iter_mut().map(|found| &mut found.library) {
+                let is_it = |open: &&Open| {
+                    open.library.file == library.file && open.library.base == library.base
+                };
+                if let Some(open) = self.open.iter().find(is_it) {
+                    *library = Library::clone(&open.library);
+                }
+            }
+        }
         let is_there = |open: &Open| found.iter().any(|found| found.library == *open.library);
         let heard = self.hear();
         let (mut stayed, gone): (Vec<_>, Vec<_>) =

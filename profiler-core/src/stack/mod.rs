@@ -102,6 +102,15 @@ pub(crate) fn noted() -> (Vec<Closed>, u64) {
     modules.map_or_else(|| (Vec::new(), u64::MAX), |mut modules| modules.closed())
 }
 
+/// Returns how many libraries had been unloaded at the last [`refresh`]; nothing if that did nothing.
+pub(crate) fn unloaded() -> Option<u64> {
+    // Relaxed: set before anything is recorded.
+    if STARTED_IN.load(Ordering::Relaxed) != sys::process_number() {
+        return None;
+    }
+    lock_for_a_while(&MODULES)?.unloaded()
+}
+
 /// Returns whether this program keeps frame pointers, as [`prepare`] found out.
 fn frame_pointers() -> bool {
     // Relaxed: see `prepare`.

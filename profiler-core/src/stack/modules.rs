@@ -1,7 +1,8 @@
 //! Which modules are loaded, and where their unwind tables are.
 //!
 //! A library may be unloaded while a capture reads its tables, so those of libraries are copied:
-//! half a megabyte for what a Rust program usually links. The program itself cannot be unloaded, and
+//! half a megabyte for what a Rust program usually links. The kernel copies them, since a library's file may be cut short
+//! while it is mapped. The program itself cannot be unloaded, and
 //! its tables, the largest as a rule, are read where they are.
 //!
 //! The list is taken again when the loader has loaded or unloaded something. Until then a new
@@ -68,6 +69,11 @@ impl Modules {
         true
     }
 
+    /// Returns how many modules had been unloaded when it was looked at last.
+    pub(super) fn unloaded(&self) -> Option<u64> {
+        self.generation.map(|(_, unloaded)| unloaded)
+    }
+
     /// Returns what was closed, in order, and the number of the last closing that is not remembered.
     pub(super) fn closed(&mut self) -> (Vec<Closed>, u64) {
         self.libraries.closed()
@@ -84,6 +90,7 @@ fn library(loaded: &LoadedModule<'_>) -> Library {
     };
     Library {
         file: loaded.file.as_str().into(),
+        base: loaded.base,
         build_id: loaded.build_id().into(),
         parts: loaded.parts.iter().map(whole_pages).collect(),
     }
@@ -93,21 +100,19 @@ impl Module {
     /// Returns the module, as it was before if it is still the same, or nothing if it has no tables.
     fn new(loaded: &LoadedModule<'_>, before: &[Self]) -> Option<Self> {
         let index = loaded.unwind_index.clone()?;
-        let index_bytes = loaded.read(index.clone())?;
+        let index_kept = loaded.read(index.clone())?;
         let same = before.iter().find(|known| {
-            known.base == loaded.base && known.code == loaded.code && *known.index == *index_bytes
+            known.base == loaded.base && known.code == loaded.code && *known.index == *index_kept
         });
         if same.is_some() {
             return same.cloned();
         }
-        let start = table_address(index.start, index_bytes)?;
+        let start = table_address(index.start, &index_kept)?;
         let rest = start..loaded.constant_end(start)?;
-        let table = if loaded.is_program {
-            rest
-        } else {
-            start..start + table_length(loaded.read(rest)?) as u64
-        };
-        let index_kept = loaded.keep(index.clone())?;
+        let mut entries = loaded.read(rest)?;
+        if !loaded.is_program {
+            entries = entries.shortened(table_length(&entries));
+        }
         Some(Self {
             base: loaded.base,
             code: loaded.code.clone(),
@@ -115,7 +120,7 @@ impl Module {
             table: Table {
                 code: loaded.code.clone(),
                 index: (index.start, index_kept),
-                entries: (start, loaded.keep(table)?),
+                entries: (start, entries),
             },
         })
     }

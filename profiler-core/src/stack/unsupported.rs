@@ -12,6 +12,11 @@ pub(crate) const fn prepare() {}
 /// Does nothing.
 pub(crate) const fn refresh() {}
 
+/// Nothing is known of libraries.
+pub(crate) const fn unloaded() -> Option<u64> {
+    None
+}
+
 /// Returns 0: no walk is begun.
 pub(crate) const fn cut_walks() -> u64 {
     0

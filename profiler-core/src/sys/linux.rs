@@ -158,7 +158,8 @@ fn read_memory_by_pipe(address: usize, into: &mut [u8]) -> usize {
 }
 
 pub(super) fn memory_maps() -> String {
-    std::fs::read_to_string("/proc/self/maps").unwrap_or_default()
+    // One name that is no text must not take all others away.
+    String::from_utf8_lossy(&std::fs::read("/proc/self/maps").unwrap_or_default()).into_owned()
 }
 
 pub(super) fn resident_bytes() -> (Option<u64>, Option<u64>) {
@@ -181,6 +182,15 @@ pub(super) fn release_memory() {
 
 pub(super) fn map_memory(bytes: usize) -> *mut u8 {
     map(bytes, libc::PROT_READ | libc::PROT_WRITE, 0)
+}
+
+pub(super) fn advise_huge_pages(memory: &mut [u8]) {
+    let _errno = KeepErrno::new();
+    let skipped = memory.as_ptr().align_offset(super::HUGE_PAGE);
+    if let Some(memory) = memory.get_mut(skipped..) {
+        // SAFETY: the slice is live and exclusive, and what it holds stays; its start is that of a page.
+        unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), libc::MADV_HUGEPAGE) };
+    }
 }
 
 /// Sets addresses aside, which take no memory and count for none; null if there are not so many.

@@ -15,6 +15,9 @@ use std::io;
 mod arch;
 #[cfg(profiler_native)]
 mod bounds;
+#[cfg_attr(profiler_native, path = "files.rs")]
+#[cfg_attr(not(profiler_native), path = "no_files.rs")]
+mod files;
 #[cfg(profiler_native)]
 mod handler;
 #[cfg(profiler_native)]
@@ -65,6 +68,7 @@ pub(crate) use processor::{Processor, Registers};
 #[cfg(not(profiler_native))]
 pub(crate) use platform::assert_may_allocate;
 
+pub(crate) use files::{file_stamp, open_file};
 pub use own_threads::OwnThread;
 pub(crate) use process::Process;
 pub use sockets::{OwnSocket, close_inherited};
@@ -82,6 +86,17 @@ pub(crate) struct Registers;
 pub(crate) struct StackBounds {
     low: usize,
     high: usize,
+}
+
+/// What tells a file from others, and from itself before it was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(profiler_native), allow(dead_code, reason = "never made there"))]
+pub(crate) struct FileStamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    /// Seconds and nanoseconds.
+    pub(crate) modified: (i64, i64),
 }
 
 /// What the kernel says that a thread does.
@@ -214,7 +229,8 @@ pub(crate) fn read_some_memory(address: usize, into: &mut [u8]) -> usize {
     platform::read_memory(address, into)
 }
 
-/// Returns the text of `/proc/self/maps`, empty if it cannot be read. Allocates.
+/// Returns the text of `/proc/self/maps`, empty if it cannot be read, and with other characters in names that are no text.
+/// Allocates.
 pub(crate) fn memory_maps() -> String {
     platform::memory_maps()
 }
@@ -223,6 +239,14 @@ pub(crate) fn memory_maps() -> String {
 /// not for signal handlers.
 pub(crate) fn resident_bytes() -> (Option<u64>, Option<u64>) {
     platform::resident_bytes()
+}
+
+/// The size of huge pages, or any where there are none.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// Asks for huge pages for memory that was mapped.
+pub(crate) fn advise_huge_pages(memory: &mut [u8]) {
+    platform::advise_huge_pages(memory);
 }
 
 /// Has the C library's allocator give unused memory back, where there is a call for it. Takes its

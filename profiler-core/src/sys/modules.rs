@@ -43,6 +43,16 @@ pub(crate) enum ModuleBytes {
     Copied(Arc<[u8]>),
 }
 
+impl ModuleBytes {
+    /// Returns the first ones alone.
+    pub(crate) fn shortened(&self, length: usize) -> Self {
+        match self {
+            Self::InPlace(bytes) => Self::InPlace(&bytes[..length]),
+            Self::Copied(bytes) => Self::Copied(bytes[..length].into()),
+        }
+    }
+}
+
 impl Default for ModuleBytes {
     fn default() -> Self {
         Self::InPlace(&[])
@@ -60,39 +70,37 @@ impl Deref for ModuleBytes {
     }
 }
 
-impl<'visit> LoadedModule<'visit> {
+impl LoadedModule<'_> {
     /// Returns the end of the constant segment that the address lies in.
     pub(crate) fn constant_end(&self, address: u64) -> Option<u64> {
         self.constant.iter().find(|segment| segment.contains(&address)).map(|segment| segment.end)
     }
 
-    /// Returns the bytes of a range that lies in one constant segment.
-    pub(crate) fn read(&self, range: Range<u64>) -> Option<&'visit [u8]> {
+    /// Returns the bytes of a range that lies in one constant segment, for as long as anybody wants them.
+    ///
+    /// Those of a library are copied by the kernel: if its file was cut short, to load them would end in a signal.
+    pub(crate) fn read(&self, range: Range<u64>) -> Option<ModuleBytes> {
         if range.end > self.constant_end(range.start)? {
             return None;
         }
         let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
-        let start = std::ptr::with_exposed_provenance(usize::try_from(range.start).ok()?);
-        // SAFETY: the range lies in a segment that the loader has mapped, that is not written to,
-        // and that stays for the visit, since the loader holds its lock.
-        Some(unsafe { slice::from_raw_parts(start, length) })
-    }
-
-    /// Returns the bytes of such a range for as long as anybody wants them.
-    pub(crate) fn keep(&self, range: Range<u64>) -> Option<ModuleBytes> {
-        let bytes = self.read(range)?;
+        let start = usize::try_from(range.start).ok()?;
         if !self.is_program {
-            return Some(ModuleBytes::Copied(bytes.into()));
+            let mut bytes = vec![0; length];
+            return super::read_memory(start, &mut bytes)
+                .then(|| ModuleBytes::Copied(bytes.into()));
         }
-        // SAFETY: as in `read`, and the program is unloaded by nothing but its end.
-        let bytes = unsafe { slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        // SAFETY: the range lies in a segment that the loader has mapped and that is not written to. To the file of a
+        // program that runs the kernel lets nobody write, and nothing but its end unloads the program.
+        let bytes =
+            unsafe { slice::from_raw_parts(std::ptr::with_exposed_provenance(start), length) };
         Some(ModuleBytes::InPlace(bytes))
     }
 
     /// Returns the build id, in lower-case hexadecimal; empty if there is none.
     pub(crate) fn build_id(&self) -> String {
         let notes = self.notes.iter().filter_map(|range| self.read(range.clone()));
-        notes.filter_map(build_id).next().unwrap_or_default()
+        notes.filter_map(|notes| build_id(&notes)).next().unwrap_or_default()
     }
 
     /// Returns what may be the module's name for itself: `__dso_handle`, a word at the beginning of its data that holds its own
@@ -123,8 +131,7 @@ impl<'visit> LoadedModule<'visit> {
 
     fn new(info: &libc::dl_phdr_info, is_program: bool) -> Self {
         let base = info.dlpi_addr;
-        // SAFETY: the loader describes so many program headers at that address.
-        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let headers = headers(info);
         let range = |header: &libc::Elf64_Phdr| {
             let start = base.wrapping_add(header.p_vaddr);
             start..start.saturating_add(header.p_memsz)
@@ -170,6 +177,20 @@ impl<'visit> LoadedModule<'visit> {
             visit: PhantomData,
         }
     }
+}
+
+/// Returns the program headers. They stand in the file, which may have been cut short, so the kernel copies them.
+fn headers(info: &libc::dl_phdr_info) -> Vec<libc::Elf64_Phdr> {
+    const SIZE: usize = size_of::<libc::Elf64_Phdr>();
+    let mut bytes = vec![0; SIZE * usize::from(info.dlpi_phnum)];
+    if !super::read_memory(info.dlpi_phdr.addr(), &mut bytes) {
+        return Vec::new();
+    }
+    let header = |bytes: &[u8; SIZE]| {
+        // SAFETY: the bytes are as many as a header has, which is made of numbers alone and may lie anywhere.
+        unsafe { bytes.as_ptr().cast::<libc::Elf64_Phdr>().read_unaligned() }
+    };
+    bytes.as_chunks::<SIZE>().0.iter().map(header).collect()
 }
 
 fn name(info: &libc::dl_phdr_info) -> String {

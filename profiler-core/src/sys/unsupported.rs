@@ -77,6 +77,8 @@ pub(super) const fn resident_bytes() -> (Option<u64>, Option<u64>) {
 
 pub(super) const fn release_memory() {}
 
+pub(super) const fn advise_huge_pages(_: &mut [u8]) {}
+
 pub(super) const fn unmap_memory(_: *mut u8, _: usize) {}
 
 pub(super) const fn map_memory(_: usize) -> *mut u8 {

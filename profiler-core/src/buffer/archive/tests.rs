@@ -17,7 +17,7 @@ fn row(closings: u64, address: u64) -> Row {
 
 fn closed(number: u64, file: &str) -> Closed {
     let range = 0x1000..0x2000;
-    let library = Library { file: file.into(), build_id: "ab".into(), parts: [].into() };
+    let library = Library { file: file.into(), base: 0, build_id: "ab".into(), parts: [].into() };
     Closed { number, ranges: Box::from([range]), library: Some(Arc::new(library)) }
 }
 

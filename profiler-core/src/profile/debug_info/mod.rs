@@ -2,7 +2,7 @@
 //!
 //! All addresses are asked at once, so nothing has to be kept from one question to the next: units
 //! are visited in the order of the file, each answers for the addresses that its ranges hold, and the
-//! next one uses the same buffers. What is held besides is the file, mapped, and given back at
+//! next one uses the same buffers. What is held besides are the sections, in memory that is given back at
 //! the end; `addr2line`, which keeps tables of every unit that it has met, took 40 MiB for 2,000 addresses of a
 //! program of 17 MB, of which its allocator kept 25.
 //!
@@ -15,7 +15,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `sections` | the file in memory, compressed sections |
+//! | `sections` | the sections in memory, compressed ones |
 //! | `reader` | one unit after another, its entries in a file of their own if they were split off |
 //! | `extent` | the ranges of addresses of a unit, a function or an inlined call |
 //! | `functions` | which of them hold an address |
@@ -32,13 +32,18 @@ mod sections;
 mod tests;
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use gimli::{DebugInfoUnitHeadersIter, EndianSlice, LittleEndian, UnitHeader, UnitType};
 
 use names::Names;
 use reader::Reader;
-use sections::{Mapped, Sections, package_of};
+use sections::{Sections, package_of};
+
+use super::elf::Elf;
+use crate::sys;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
@@ -62,15 +67,26 @@ type Answer<'f> = dyn FnMut(usize, &[Frame<'_>]) + 'f;
 
 /// Reads what a file tells of addresses in its own numbering, which ascend.
 ///
-/// `answer` is called at most once for each, in any order, and never without a frame.
-pub(crate) fn read(path: &Path, addresses: &[u64], answer: &mut Answer<'_>) {
-    let Some(file) = Mapped::open(path) else { return };
-    let Some(sections) = Sections::of_program(file.bytes()) else { return };
-    let packed = Mapped::open(&package_of(path));
-    let packed = packed.as_ref().and_then(|file| Sections::of_package(file.bytes()));
+/// `program` is where the program lies, beside which its split debug information may be packed. `answer` is called at
+/// most once for each, in any order, and never without a frame.
+pub(crate) fn read<R: Read + Seek>(
+    file: &mut Elf<R>,
+    program: &Path,
+    addresses: &[u64],
+    answer: &mut Answer<'_>,
+) {
+    let Some(sections) = Sections::of_program(file) else { return };
+    let packed = open(&package_of(program));
+    let packed = packed.and_then(|mut file| Sections::of_package(&mut file));
     let package = packed.as_ref().and_then(|sections| sections.package().ok());
     let dwarf = sections.dwarf();
     read_units(&dwarf, package.as_ref(), addresses, answer);
+}
+
+/// Opens a file that lies beside a program; whether it belongs to it is told by what it holds.
+fn open(path: &Path) -> Option<Elf<File>> {
+    let (file, _) = sys::open_file(path).ok()?;
+    Elf::new(file).ok()
 }
 
 fn read_units<'d>(

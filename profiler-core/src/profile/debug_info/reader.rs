@@ -9,8 +9,8 @@ use super::extent::{Budget, Extent};
 use super::functions::Functions;
 use super::lines::{Lines, Paths, Program, Table};
 use super::names::{Call, Names, Scope};
-use super::sections::{Mapped, Sections};
-use super::{Answer, Dwarf, Frame, Package, Result, Slice, Unit};
+use super::sections::Sections;
+use super::{Answer, Dwarf, Frame, Package, Result, Slice, Unit, open};
 
 /// What is asked, and what reading the units takes.
 pub(super) struct Reader<'r, 'd> {
@@ -148,8 +148,8 @@ impl<'r, 'd> Reader<'r, 'd> {
         {
             return self.tell_split(main, UnitRef::new(&dwarf, &unit), answer);
         }
-        let file = main.split_path(self.dwarf).and_then(|path| Mapped::open(&path));
-        let sections = file.as_ref().and_then(|file| Sections::of_unit(file.bytes()));
+        let file = main.split_path(self.dwarf).and_then(|path| open(&path));
+        let sections = file.and_then(|mut file| Sections::of_unit(&mut file));
         if let Some(sections) = &sections {
             let mut dwarf = sections.dwarf();
             dwarf.make_dwo(self.dwarf);

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -14,7 +15,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use proptest::prelude::*;
 
 use super::sections::Sections;
-use super::{Dwarf, Frame, Slice, next_unit, read, read_units};
+use super::{Dwarf, Frame, Slice, next_unit, open, read, read_units};
 use crate::profile::elf::Elf;
 
 /// A frame that owns what it says.
@@ -76,7 +77,8 @@ fn the_same_is_found_as_by_addr2line() {
     let program = program();
     let addresses = addresses(&program, 3_000);
     let mut found = BTreeMap::new();
-    read(&program, &addresses, &mut |position, frames| {
+    let mut file = open(&program).expect("a program");
+    read(&mut file, &program, &addresses, &mut |position, frames| {
         assert!(!frames.is_empty());
         assert!(found.insert(addresses[position], own(frames)).is_none(), "answered twice");
     });
@@ -238,14 +240,46 @@ proptest! {
     }
 }
 
+/// A file that is cut short after its length was asked.
+struct CutShort<'b> {
+    file: Cursor<&'b [u8]>,
+    end: u64,
+}
+
+impl Read for CutShort<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_sub(self.file.position());
+        self.file.by_ref().take(left).read(into)
+    }
+}
+
+impl Seek for CutShort<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 #[test]
 fn files_that_end_early_do_no_harm() {
     let program = std::fs::read(std::env::current_exe().expect("a path")).expect("a program");
-    for part in 0..200 {
-        let bytes = &program[..program.len() / 200 * part];
-        if let Some(sections) = Sections::of_program(bytes) {
-            read_units(&sections.dwarf(), None, &EXAMPLE.addresses, &mut |_, _| ());
+    let read = |mut file: Elf<CutShort<'_>>| {
+        let mut answered = 0;
+        if let Some(sections) = Sections::of_program(&mut file) {
+            let mut count = |_: usize, _: &[Frame<'_>]| answered += 1;
+            read_units(&sections.dwarf(), None, &EXAMPLE.addresses, &mut count);
         }
-        let _ = Sections::of_package(bytes).map(|sections| sections.package().is_ok());
+        let _ = Sections::of_package(&mut file).map(|sections| sections.package().is_ok());
+        answered
+    };
+    let cut = |length: usize, end: usize| {
+        let file = Cursor::new(&program[..length]);
+        Elf::new(CutShort { file, end: end as u64 }).map_or(0, read)
+    };
+    for part in 0..100 {
+        let end = program.len() / 100 * part;
+        cut(end, end);
+        cut(program.len(), end);
     }
+    // Positive control.
+    assert_eq!(cut(program.len(), program.len()), EXAMPLE.addresses.len());
 }

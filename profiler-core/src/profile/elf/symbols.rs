@@ -40,15 +40,12 @@ impl<R: Read + Seek> Elf<R> {
     ///
     /// Where it is known which addresses will be asked, in ascending order, their functions alone are held.
     pub(crate) fn symbols(mut self, asked: Option<&[u64]>) -> io::Result<SymbolTable<R>> {
-        let sections = self.sections()?;
-        let table = [SYMBOLS, DYNAMIC_SYMBOLS].into_iter().find_map(|kind| {
-            sections.iter().find(|section| section.kind == kind && section.size >= SYMBOL_SIZE)
-        });
-        let none = Section { kind: 0, link: 0, offset: 0, size: 0 };
-        let Some(&table) = table else {
-            return Ok(SymbolTable { elf: self, symbols: Vec::new(), names: none });
+        let kinds = [SYMBOLS, DYNAMIC_SYMBOLS];
+        let Some(table) = kinds.into_iter().find_map(|kind| self.table_of(kind)) else {
+            return Ok(SymbolTable { elf: self, symbols: Vec::new(), names: Section::NONE });
         };
-        let names = sections.get(table.link as usize).copied().unwrap_or(none);
+        let sections = &self.section_table()?.sections;
+        let names = sections.get(table.link as usize).copied().unwrap_or(Section::NONE);
         let mut symbols = Vec::new();
         // In pieces, so that the raw table never stands beside ours.
         let piece = SYMBOL_SIZE * 2048;
@@ -67,6 +64,11 @@ impl<R: Read + Seek> Elf<R> {
         sort(&mut symbols);
         symbols.shrink_to_fit();
         Ok(SymbolTable { elf: self, symbols, names })
+    }
+
+    fn table_of(&mut self, kind: u32) -> Option<Section> {
+        let sections = &self.section_table().ok()?.sections;
+        sections.iter().find(|section| section.kind == kind && section.size >= SYMBOL_SIZE).copied()
     }
 }
 

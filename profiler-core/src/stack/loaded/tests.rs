@@ -2,7 +2,7 @@ use super::*;
 
 fn library(file: &str, start: u64) -> Library {
     let parts = [(start..start + 0x1000, 0x1000)].into();
-    Library { file: file.into(), build_id: "ab".into(), parts }
+    Library { file: file.into(), base: start, build_id: "ab".into(), parts }
 }
 
 /// Libraries that nobody hears, at these addresses.
@@ -29,6 +29,23 @@ fn one_that_is_missing_was_closed() {
     assert_eq!(told(&mut libraries), ["a 1000"]);
     libraries.look(found(&[]), (2, 2));
     assert_eq!(told(&mut libraries), ["a 1000", "b 4000"]);
+}
+
+/// What is seen of it in memory is what is in its file now.
+#[test]
+fn one_whose_file_is_rewritten_is_not_closed() {
+    let rewritten = |unloaded| {
+        let mut libraries = Libraries::new();
+        libraries.look(found(&[("a", 0x1000)]), (1, 0));
+        let mut found = found(&[("a", 0x1000), ("b", 0x4000)]);
+        found[0].library.build_id = Box::default();
+        found[0].library.parts = Box::default();
+        libraries.look(found, (2, unloaded));
+        told(&mut libraries)
+    };
+    assert!(rewritten(0).is_empty());
+    // Positive control.
+    assert_eq!(rewritten(1), ["? [1000..2000]"]);
 }
 
 #[test]
