@@ -74,6 +74,19 @@ builds! {
         names: Names::None,
         ..PLAIN
     };
+    separate: Build {
+        name: "stripped, with the debug file beside it",
+        profile: &["debug = \"limited\""],
+        afterwards: &[
+            "sh",
+            "-c",
+            "objcopy --only-keep-debug $0 $0.debug; strip $0; objcopy --add-gnu-debuglink=$0.debug $0",
+        ],
+        names: Names::Debug,
+        lines: true,
+        inlined: true,
+        ..PLAIN
+    };
     unidentified: Build {
         name: "stripped, without build id",
         profile: &["strip = true"],
@@ -155,6 +168,16 @@ fn names_come_back_from_the_file_that_was_kept() {
     assert!(leaf.is_some_and(|leaf| leaf.cum > 600_000_000), "{top:?}");
     // Positive control: without that file nobody knows.
     let top = Tool::new().top(&["-symbolize=none", "-cum", profile]);
+    assert!(!top.rows.iter().any(|row| row.name.contains("leaf")), "{top:?}");
+}
+
+/// The tool has no names from a file that holds debug information alone: if it learns that, the page shall say so.
+#[test]
+fn no_names_come_back_from_the_debug_file_alone() {
+    let kept = output(find("separate")).program.with_extension("debug");
+    let profile = output(find("stripped_later")).path("profile");
+    let [kept, profile] = [&kept, &profile].map(|path| path.to_str().expect("text"));
+    let top = Tool::new().top(&["-cum", kept, profile]);
     assert!(!top.rows.iter().any(|row| row.name.contains("leaf")), "{top:?}");
 }
 

@@ -10,7 +10,7 @@ pub(crate) struct Build {
     pub(crate) profile: &'static [&'static str],
     /// Flags of rustc, beside those of [`COMMON`].
     pub(crate) flags: &'static [&'static str],
-    /// What is done to the program afterwards: a command with the program behind it.
+    /// What is done to the program afterwards: a command with the program behind it, the shell's `$0`.
     pub(crate) afterwards: &'static [&'static str],
     pub(crate) names: Names,
     pub(crate) lines: bool,
@@ -79,8 +79,8 @@ impl Build {
         for setting in self.profile.iter().chain(self.flags) {
             write!(settings, "`{setting}`, ").expect("a string");
         }
-        if !self.afterwards.is_empty() {
-            write!(settings, "then `{}`", self.afterwards.join(" ")).expect("a string");
+        if let Some(command) = self.afterwards.last() {
+            write!(settings, "then `{command}`").expect("a string");
         }
         let names = match self.names {
             Names::Debug => "yes",

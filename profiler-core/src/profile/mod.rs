@@ -19,6 +19,7 @@ mod module;
 mod moved;
 mod name;
 mod pseudo;
+mod separate;
 mod since;
 mod source;
 mod stacks;

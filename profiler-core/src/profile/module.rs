@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::elf::{Elf, Segment, SymbolTable};
 use super::mapped::{Difference, FOREIGN, Mapped, REPLACED, REWRITTEN};
 use super::mapping::Mapping;
+use super::separate::{self, Checked};
 use crate::sys::{self, FileStamp};
 
 /// The running program, also after its file was replaced.
@@ -20,6 +21,7 @@ pub(crate) struct Module {
     pub(crate) file: Box<str>,
     inode: Box<str>,
     head: Option<u64>,
+    is_program: bool,
     mapped: Mapped,
     /// Where it may be opened.
     places: Vec<Place>,
@@ -31,6 +33,8 @@ pub(crate) struct Module {
     is_rewritten: bool,
     pub(crate) build_id: Box<str>,
     pub(crate) segments: Vec<Segment>,
+    /// What was looked at in search of its debug information.
+    checked: Checked,
     /// Why it has no names, if it was opened last in vain.
     refusal: Option<Box<str>>,
 }
@@ -57,11 +61,22 @@ enum Place {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) elf: Elf<Arc<File>>,
-    file: Arc<File>,
-    stamp: FileStamp,
+    pub(crate) file: Arc<File>,
+    pub(crate) stamp: FileStamp,
 }
 
 impl Opened {
+    /// Opens a file, whatever it is.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let (file, stamp) = sys::open_file(path)?;
+        let file = Arc::new(file);
+        let elf = Elf::new(Arc::clone(&file)).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => io::Error::other("it is no ELF file"),
+            _ => error,
+        })?;
+        Ok(Self { elf, file, stamp })
+    }
+
     /// Returns whether nobody has written to the file since.
     pub(crate) fn is_unchanged(&self) -> bool {
         sys::file_stamp(&self.file).is_ok_and(|stamp| stamp == self.stamp)
@@ -87,6 +102,7 @@ impl Module {
             file: mapping.file.clone(),
             inode: mapping.inode.clone(),
             head: mapping.head,
+            is_program: mapping.program,
             mapped,
             places: places(mapping),
             first: None,
@@ -94,6 +110,7 @@ impl Module {
             is_rewritten: false,
             build_id: Box::default(),
             segments: Vec::new(),
+            checked: None,
             refusal: None,
         };
         let mut alike = before.iter().filter(|known| known.is_at(mapping));
@@ -140,6 +157,7 @@ impl Module {
             file: file.into(),
             inode: Box::default(),
             head: None,
+            is_program: false,
             mapped: Mapped::Gone(build_id.into()),
             places: vec![Place::Name(file.into())],
             first: None,
@@ -147,6 +165,7 @@ impl Module {
             is_rewritten: false,
             build_id: build_id.into(),
             segments: Vec::new(),
+            checked: None,
             refusal: None,
         };
         module.segments = module.open()?.elf.head().segments();
@@ -189,24 +208,22 @@ impl Module {
             return differs(REWRITTEN);
         }
         let (Place::Link(path) | Place::Name(path)) = place;
-        let (file, stamp) = sys::open_file(path)?;
-        let file = Arc::new(file);
-        let mut elf = Elf::new(Arc::clone(&file)).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => io::Error::other("it is no ELF file"),
-            _ => error,
-        })?;
-        if let Some(difference) = self.mapped.compare(&mut elf)? {
+        let mut opened = Opened::at(path)?;
+        if let Some(difference) = self.mapped.compare(&mut opened.elf)? {
             return differs(difference);
         }
         // The number alone: file systems in layers say another device of what is mapped.
-        let is_another = self.inode_number() != Some(stamp.inode);
+        let is_another = self.inode_number() != Some(opened.stamp.inode);
         if !self.mapped.is_identified() && matches!(place, Place::Name(_)) && is_another {
             return differs(REPLACED);
         }
-        if self.first.is_some_and(|first| first.inode == stamp.inode && first != stamp) {
+        if self
+            .first
+            .is_some_and(|first| first.inode == opened.stamp.inode && first != opened.stamp)
+        {
             return differs(REWRITTEN);
         }
-        Ok(Opened { elf, file, stamp })
+        Ok(opened)
     }
 
     fn inode_number(&self) -> Option<u64> {
@@ -216,6 +233,11 @@ impl Module {
     #[cfg(test)]
     pub(crate) fn forget_places(&mut self) {
         self.places.clear();
+    }
+
+    /// Finds the file beside one that was opened that holds what was stripped from it.
+    pub(crate) fn separate(&mut self, opened: &mut Opened) -> Option<Opened> {
+        separate::find(opened, Path::new(&*self.file), self.is_program, &mut self.checked)
     }
 
     /// Notes that the file was written to while it was read.

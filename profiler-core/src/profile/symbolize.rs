@@ -14,9 +14,9 @@ use super::elf::{SymbolTable, address_at};
 use super::function::Resolved;
 use super::mapped::Mapped;
 use super::mapping::{Mapping, Mappings};
-use super::module::{Loader, Module, Opened};
+use super::module::{Loader, Module};
 use super::moved::{GONE, Moved};
-use super::source;
+use super::source::{self, Files};
 use crate::stack;
 use crate::view::Symbols;
 
@@ -36,7 +36,7 @@ struct Single {
     mappings: Mappings,
     /// The last closing of which they know.
     closed: u64,
-    table: Option<(u32, Opened, SymbolTable<Arc<File>>)>,
+    table: Option<(u32, Files, SymbolTable<Arc<File>>)>,
 }
 
 /// More files than are in memory; behind that, those that are gone are forgotten.
@@ -219,13 +219,14 @@ impl Resolver {
         let mapping = &single.mappings.list()[single.mappings.find(address)?];
         let (number, address) = (mapping.module?, self.translate(mapping, address)?);
         if single.table.as_ref().is_none_or(|(held, ..)| *held != number) {
-            let opened = by_number(&mut self.modules, number)?.open()?;
-            let table = opened.symbols(None)?;
-            single.table = Some((number, opened, table));
+            let module = by_number(&mut self.modules, number)?;
+            let mut files = Files::open(module, Symbols::SymbolTable)?;
+            let table = files.symbols(None)?;
+            single.table = Some((number, files, table));
         }
-        let (_, opened, table) = single.table.as_mut()?;
+        let (_, files, table) = single.table.as_mut()?;
         let (name, _) = table.find(address)?;
-        opened.is_unchanged().then_some(name)
+        files.are_unchanged().then_some(name)
     }
 }
 

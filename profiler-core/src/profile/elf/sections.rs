@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek};
 
-use super::{Elf, u32_at, u64_at};
+use super::{Elf, build_id_in, u32_at, u64_at};
 
 /// A section; `kind` is its type, `link` the number of one that belongs to it.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,7 @@ pub(super) struct SectionTable {
 
 /// Has a size, and nothing in the file.
 const NO_BITS: u32 = 8;
+const NOTE: u32 = 7;
 const COMPRESSED: u64 = 1 << 11;
 
 impl Section {
@@ -76,6 +77,24 @@ impl<R: Read + Seek> Elf<R> {
         into: &mut [u8],
     ) -> io::Result<()> {
         self.read_into(section.offset, into)
+    }
+
+    /// Returns the build id as the sections tell it: in a file of debug information the headers of the program lead
+    /// to nothing.
+    pub(crate) fn build_id_of_sections(&mut self) -> io::Result<Option<String>> {
+        let sections = self.section_table()?.sections.clone();
+        for section in sections.into_iter().filter(|section| section.kind == NOTE) {
+            if let Some(id) = build_id_in(&self.read_section(section)?) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns whether it has debug information of functions.
+    pub(crate) fn has_debug_information(&mut self) -> bool {
+        let mut has = |name| self.section(name).is_ok_and(|section| section.is_some());
+        has(".debug_info") || has(".zdebug_info")
     }
 
     pub(super) fn section_table(&mut self) -> io::Result<&SectionTable> {

@@ -66,6 +66,11 @@ impl<R: Read + Seek> Elf<R> {
         Ok(SymbolTable { elf: self, symbols, names })
     }
 
+    /// Returns whether it has a symbol table that only tools need.
+    pub(crate) fn has_symbols(&mut self) -> bool {
+        self.table_of(SYMBOLS).is_some()
+    }
+
     fn table_of(&mut self, kind: u32) -> Option<Section> {
         let sections = &self.section_table().ok()?.sections;
         sections.iter().find(|section| section.kind == kind && section.size >= SYMBOL_SIZE).copied()
