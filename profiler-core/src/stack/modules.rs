@@ -9,7 +9,7 @@
 //! library is walked like code without tables, also where one was closed before. Where the closing was not heard
 //! the old tables may give wrong callers; never a fault, since every step is checked.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use super::dwarf::{Pool, Table, Tables};
 use super::loaded::{Found, Libraries, look_begins};
@@ -109,10 +109,13 @@ impl Module {
         }
         let start = table_address(index.start, &index_kept)?;
         let rest = start..loaded.constant_end(start)?;
-        let mut entries = loaded.read(rest)?;
-        if !loaded.is_program {
-            entries = entries.shortened(table_length(&entries));
-        }
+        let table = if loaded.is_program {
+            rest
+        } else {
+            let piece = |at: u64| loaded.read(at..rest.end.min(at.saturating_add(PIECE)));
+            start..start + table_length(rest.end - start, |at| piece(start + at))?
+        };
+        let entries = loaded.read(table)?;
         Some(Self {
             base: loaded.base,
             code: loaded.code.clone(),
@@ -141,26 +144,46 @@ fn table_address(index: u64, bytes: &[u8]) -> Option<u64> {
 
 /// Returns the length of `.eh_frame`, which stands nowhere: entries, each with its length before
 /// it, up to one of length 0, or to the end of the segment if the linker left that out.
-fn table_length(bytes: &[u8]) -> usize {
+///
+/// `piece` reads from a place on: as much as there is, up to [`PIECE`].
+fn table_length<B: Deref<Target = [u8]>>(
+    end: u64,
+    piece: impl Fn(u64) -> Option<B>,
+) -> Option<u64> {
     let mut at = 0;
-    loop {
-        let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else {
-            return bytes.len();
-        };
-        let length = u32::from_le_bytes(*length);
-        at += size_of::<u32>();
-        match length {
-            0 => return at,
-            // The 64-bit form, which no linker writes below 4 GiB.
-            u32::MAX => return bytes.len(),
-            length => at += length as usize,
+    while at < end {
+        let bytes = piece(at)?;
+        let first = at;
+        while let Some(length) =
+            usize::try_from(at - first).ok().and_then(|inside| bytes.get(inside..)?.first_chunk())
+        {
+            at += size_of::<u32>() as u64;
+            match u32::from_le_bytes(*length) {
+                0 => return Some(at),
+                // The 64-bit form, which no linker writes below 4 GiB.
+                u32::MAX => return Some(end),
+                length => at += u64::from(length),
+            }
+        }
+        if at == first {
+            break;
         }
     }
+    Some(end)
 }
+
+/// Less than what malloc maps for itself.
+const PIECE: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In pieces of six bytes.
+    fn length(bytes: &[u8]) -> usize {
+        let piece = |at: u64| Some(bytes[at as usize..].chunks(6).next().unwrap_or(&[]));
+        table_length(bytes.len() as u64, piece).expect("it is read") as usize
+    }
 
     #[test]
     fn the_table_is_found_from_the_index() {
@@ -179,14 +202,14 @@ mod tests {
 
     #[test]
     fn the_table_ends_after_an_empty_entry() {
-        assert_eq!(table_length(&[2, 0, 0, 0, 7, 7, 0, 0, 0, 0, 9, 9, 9, 9]), 10);
+        assert_eq!(length(&[2, 0, 0, 0, 7, 7, 0, 0, 0, 0, 9, 9, 9, 9]), 10);
     }
 
     #[test]
     fn a_table_without_an_end_goes_as_far_as_its_segment() {
-        assert_eq!(table_length(&[]), 0);
-        assert_eq!(table_length(&[2, 0, 0, 0, 7, 7]), 6);
-        assert_eq!(table_length(&[200, 0, 0, 0, 7, 7]), 6);
-        assert_eq!(table_length(&[0xff, 0xff, 0xff, 0xff, 7, 7, 7]), 7);
+        assert_eq!(length(&[]), 0);
+        assert_eq!(length(&[2, 0, 0, 0, 7, 7]), 6);
+        assert_eq!(length(&[200, 0, 0, 0, 7, 7]), 6);
+        assert_eq!(length(&[0xff, 0xff, 0xff, 0xff, 7, 7, 7]), 7);
     }
 }

@@ -43,16 +43,6 @@ pub(crate) enum ModuleBytes {
     Copied(Arc<[u8]>),
 }
 
-impl ModuleBytes {
-    /// Returns the first ones alone.
-    pub(crate) fn shortened(&self, length: usize) -> Self {
-        match self {
-            Self::InPlace(bytes) => Self::InPlace(&bytes[..length]),
-            Self::Copied(bytes) => Self::Copied(bytes[..length].into()),
-        }
-    }
-}
-
 impl Default for ModuleBytes {
     fn default() -> Self {
         Self::InPlace(&[])
@@ -86,9 +76,10 @@ impl LoadedModule<'_> {
         let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
         let start = usize::try_from(range.start).ok()?;
         if !self.is_program {
-            let mut bytes = vec![0; length];
-            return super::read_memory(start, &mut bytes)
-                .then(|| ModuleBytes::Copied(bytes.into()));
+            // Made in its place: who frees large blocks has malloc keep more of what others free.
+            let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+            let is_read = super::read_memory(start, Arc::get_mut(&mut bytes)?);
+            return is_read.then_some(ModuleBytes::Copied(bytes));
         }
         // SAFETY: the range lies in a segment that the loader has mapped and that is not written to. To the file of a
         // program that runs the kernel lets nobody write, and nothing but its end unloads the program.
