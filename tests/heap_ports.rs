@@ -156,8 +156,16 @@ fn what_is_in_use_and_what_was_allocated_is_exact() {
     let [header] = &text.header[..] else { panic!("{:?}", text.header) };
     assert!(header.starts_with("heap profile: ") && header.ends_with("] @ heap/2"), "{header}");
     assert!(text.memory["TotalAlloc"] > text.memory["HeapAlloc"], "{:?}", text.memory);
-    // By bytes in use, the fewest first.
-    assert!(text.records.is_sorted_by_key(|record| record.values[1]), "{:#?}", text.records);
+    // What matters is read first: by bytes in use, and by those allocated.
+    let allocs = read_text(Kind::Allocs);
+    for (text, column) in [(text, 1), (allocs, 3)] {
+        let key = |record: &Record| std::cmp::Reverse(record.values[column]);
+        assert!(
+            text.records.len() > 5 && text.records.is_sorted_by_key(key),
+            "{:#?}",
+            text.records
+        );
+    }
 
     *PERSISTENT.lock().expect("no panic") = None;
     check_stack(&["allocate_persistent_1k", "allocate_all"], [0, 0, 64, 2048]);

@@ -69,7 +69,8 @@ fn contentions(profile: &Profile, writer: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes objects and bytes that are alive and that were allocated, fewest living bytes first.
+/// Writes objects and bytes that are alive and that were allocated, most bytes first: of `allocs` those allocated, else
+/// those alive.
 ///
 /// What follows `@` says that one byte in one is sampled: values are scaled already, so a reader
 /// scales them by nothing, whatever the rates were.
@@ -81,7 +82,8 @@ fn heap(profile: &Profile, writer: &mut impl Write) -> io::Result<()> {
     heap_values(&heading, "heap profile: ", " @ heap/2", writer)?;
     writeln!(writer)?;
     let mut rows: Vec<&Row> = profile.rows().iter().collect();
-    rows.sort_by_key(|row| row.values[3]);
+    let shown_first = if profile.kind() == Kind::Allocs { 1 } else { 3 };
+    rows.sort_by_key(|row| std::cmp::Reverse(row.values[shown_first]));
     for row in rows {
         heap_values(&row.values, "", "", writer)?;
         return_addresses(profile, row, writer)?;
