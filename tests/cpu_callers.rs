@@ -99,7 +99,9 @@ fn samples_in_the_allocator_and_in_copies_have_their_callers() {
         }
         let share = 100.0 * whole as f64 / all as f64;
         println!("{caller}: {share:.2} % of {} ms: {leaves:?}", all as u64 / MILLISECOND);
-        assert!(all as u64 > EACH / 2, "{caller}: {all} of {EACH}");
+        // The kernel samples every 4 ms on most systems: enough that one sample is less than a hundredth. How much of a
+        // caller's time is the library's depends on what the rest costs without optimisation.
+        assert!(all as u64 > EACH / 4, "{caller}: {all} of {EACH}");
         assert!(share >= 99.0, "{caller}: {share} %");
     }
 }
