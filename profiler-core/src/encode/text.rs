@@ -308,37 +308,39 @@ mod tests {
 
     #[test]
     fn heap() {
-        for kind in [Kind::Heap, Kind::Allocs] {
+        let kept = concat!(
+            "3: 150 [4: 200] @ 0x100002 0x100003\n",
+            "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",
+            "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
+            "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+            "# labels: {\"a\":\"b\", \"bytes\":\"64\"}\n\n",
+        );
+        let freed = concat!(
+            "0: 0 [2: 128] @ 0x100003\n",
+            "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
+            "# labels: {\"bytes\":\"64\"}\n\n",
+        );
+        let small = "1: 8 [1: 8] @ 0x10000a\n#\t0x100009\n# labels: {\"bytes\":\"8\"}\n\n";
+        for (kind, records) in
+            [(Kind::Heap, [kept, small, freed]), (Kind::Allocs, [kept, freed, small])]
+        {
             let profile = profile(reading(kind, NATIVE), &heap_rows(), NAMES);
+            let memory = concat!(
+                "\n",
+                "# runtime.MemStats\n",
+                "# Alloc = 3000\n",
+                "# TotalAlloc = 5000\n",
+                "# Sys = 1048576\n",
+                "# Mallocs = 50\n",
+                "# Frees = 30\n",
+                "# HeapAlloc = 3000\n",
+                "# HeapObjects = 20\n",
+                "# MaxRSS = 2097152\n",
+            );
+            let records = records.concat();
             assert_eq!(
                 heap_text(&profile.with_memory(Some(MEMORY))),
-                concat!(
-                    "heap profile: 4: 158 [7: 336] @ heap/2\n",
-                    "0: 0 [2: 128] @ 0x100003\n",
-                    "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
-                    "# labels: {\"bytes\":\"64\"}\n",
-                    "\n",
-                    "1: 8 [1: 8] @ 0x10000a\n",
-                    "#\t0x100009\n",
-                    "# labels: {\"bytes\":\"8\"}\n",
-                    "\n",
-                    "3: 150 [4: 200] @ 0x100002 0x100003\n",
-                    "#\t0x100001\tinner+0x5\t/srv/shop.rs:1\n",
-                    "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
-                    "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
-                    "# labels: {\"a\":\"b\", \"bytes\":\"64\"}\n",
-                    "\n",
-                    "\n",
-                    "# runtime.MemStats\n",
-                    "# Alloc = 3000\n",
-                    "# TotalAlloc = 5000\n",
-                    "# Sys = 1048576\n",
-                    "# Mallocs = 50\n",
-                    "# Frees = 30\n",
-                    "# HeapAlloc = 3000\n",
-                    "# HeapObjects = 20\n",
-                    "# MaxRSS = 2097152\n",
-                )
+                format!("heap profile: 4: 158 [7: 336] @ heap/2\n{records}{memory}")
             );
         }
     }
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_freed_since_is_negative_and_comes_first() {
+    fn what_was_freed_since_is_negative_and_comes_last() {
         let earlier = profile(reading(Kind::Heap, NATIVE), &heap_rows(), NAMES);
         let rows = heap_rows().into_iter().map(|(key, mut sums)| {
             sums.values = [sums.values[0], sums.values[1], 1, 5];
@@ -367,7 +369,7 @@ mod tests {
         let numbers: Vec<_> = text.lines().filter_map(|line| line.split_once(" @")).collect();
         let numbers: Vec<_> = numbers.into_iter().map(|(numbers, _)| numbers).collect();
         let heading = "heap profile: -1: -143 [0: 0]";
-        assert_eq!(numbers, [heading, "-2: -145 [0: 0]", "0: -3 [0: 0]", "1: 5 [0: 0]"]);
+        assert_eq!(numbers, [heading, "1: 5 [0: 0]", "0: -3 [0: 0]", "-2: -145 [0: 0]"]);
     }
 
     #[test]
