@@ -230,7 +230,7 @@ impl Module {
         self.inode.rsplit(' ').next()?.parse().ok()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, profiler_native))]
     pub(crate) fn forget_places(&mut self) {
         self.places.clear();
     }

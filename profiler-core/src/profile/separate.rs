@@ -91,7 +91,7 @@ fn checksum(found: &Opened, checked: &mut Checked) -> io::Result<u32> {
     Ok(sum.sum())
 }
 
-#[cfg(test)]
+#[cfg(all(test, profiler_native))]
 mod tests {
     use std::fs;
     use std::path::PathBuf;
