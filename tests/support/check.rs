@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::pprof::{Profile, Tables};
+use crate::pprof::{Mapping, Profile, Tables};
 
 /// Alloy's delta panics on a fifth column.
 const MOST_VALUES: usize = 4;
@@ -167,8 +167,9 @@ fn mappings(profile: &Tables, found: &mut Found) {
             });
         }
     }
+    let bounded = profile.mappings.iter().filter(|mapping| mapping.limit != 0);
     let mut ranges: Vec<_> =
-        profile.mappings.iter().map(|mapping| (mapping.start, mapping.limit, mapping.id)).collect();
+        bounded.map(|mapping| (mapping.start, mapping.limit, mapping.id)).collect();
     ranges.sort_unstable();
     for pair in ranges.windows(2) {
         found.unless(pair[0].1 <= pair[1].0, || {
@@ -197,9 +198,13 @@ fn locations(profile: &Tables, found: &mut Found) {
                     format!("location {id} at {address:#x} is outside of its mapping")
                 });
             }
-            None => found.unless(location.mapping == 0, || {
-                format!("location {id} is in mapping {}, which does not exist", location.mapping)
-            }),
+            None if location.mapping == 0 => {
+                found.0.push(format!("location {id} has no mapping, of which flameshow dies"));
+            }
+            None => found.0.push(format!(
+                "location {id} is in mapping {}, which does not exist",
+                location.mapping
+            )),
         }
         for line in &location.lines {
             found.unless(functions.contains(&line.function), || {
@@ -223,8 +228,9 @@ fn functions(profile: &Tables, found: &mut Found) {
         });
     }
     // Where a program's own code knows its debug information, the paths are whole.
+    let is_file = |mapping: &Mapping| profile.string(mapping.file).starts_with('/');
     let in_files: HashSet<_> =
-        profile.mappings.iter().filter(|mapping| mapping.has_filenames).map(|m| m.id).collect();
+        profile.mappings.iter().filter(|m| m.has_filenames && is_file(m)).map(|m| m.id).collect();
     let named: BTreeSet<_> = profile
         .locations
         .iter()

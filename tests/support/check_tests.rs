@@ -132,6 +132,7 @@ fn faults_of_locations_are_caught() {
         profile.locations.push(Location { id: 2, ..profile.locations[0].clone() });
     });
     check("outside of its mapping", |profile| profile.locations[0].address = 0x9000);
+    check("has no mapping", |profile| profile.locations[0].mapping = 0);
     check("in mapping 3, which does not exist", |profile| profile.locations[0].mapping = 3);
     check("function 4, which does not exist", |profile| profile.locations[0].lines[0].function = 4);
 }

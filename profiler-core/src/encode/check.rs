@@ -52,13 +52,17 @@ pub(crate) fn check_valid(profile: &Profile) -> Result<(), String> {
         rule(location.id == id, "locations are numbered in order (Parca)")?;
         rule(location.address != 0, "an address is not 0 (Alloy)")?;
         rule(addresses.insert(location.address), "addresses are unique (Alloy)")?;
-        rule(location.mapping_id <= profile.mapping.len() as u64, "the mapping exists")?;
-        if location.mapping_id > 0 {
-            let mapping = &profile.mapping[usize::try_from(location.mapping_id).unwrap() - 1];
-            let range = mapping.memory_start..mapping.memory_limit;
-            rule(range.contains(&location.address), "the mapping holds the address")?;
-            rule(!mapping.has_functions || !location.line.is_empty(), "has_functions is honest")?;
-        }
+        let mapping = usize::try_from(location.mapping_id).unwrap().checked_sub(1);
+        rule(mapping.is_some(), "a location has a mapping (flameshow)")?;
+        let mapping = mapping.and_then(|position| profile.mapping.get(position));
+        let mapping = mapping.ok_or("broken: the mapping exists")?;
+        // Without bounds it is for addresses that lie in no other.
+        let range = mapping.memory_start..mapping.memory_limit;
+        rule(
+            range.is_empty() || range.contains(&location.address),
+            "the mapping holds the address",
+        )?;
+        rule(!mapping.has_functions || !location.line.is_empty(), "has_functions is honest")?;
         for line in &location.line {
             let functions = 1..=profile.function.len() as u64;
             rule(functions.contains(&line.function_id), "the function exists")?;
@@ -116,7 +120,10 @@ mod tests {
         ]);
         let names = [(START + 1, "inner | outer"), (START + 2, "main")];
         let good = decode(&profile(reading(Kind::Mutex, NATIVE), &rows, &names));
-        let broken: [(&str, Spoil); 8] = [
+        let broken: [(&str, Spoil); 11] = [
+            ("a location has a mapping", |p| p.location[0].mapping_id = 0),
+            ("the mapping exists", |p| p.location[0].mapping_id = 9),
+            ("the mapping holds the address", |p| p.location[0].address = 1),
             ("the first string is empty", |p| p.string_table[0] = "x".into()),
             ("as many values as types", |p| p.sample[0].value.push(1)),
             ("locations are numbered in order", |p| p.location[0].id = 9),

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::proto;
 use crate::kind::ValueType;
-use crate::profile::{Function, LabelSet, Location, Profile, Value};
+use crate::profile::{Function, LabelSet, Location, PSEUDO, Profile, Value};
 
 impl Profile {
     /// Writes the profile as `go tool pprof` reads it: gzip of one `perftools.profiles.Profile`.
@@ -48,11 +48,13 @@ pub(crate) fn encode(profile: &Profile, writer: &mut impl Write) -> io::Result<(
         message.label.clone_from(&labels[sample.labels as usize]);
         encoder.field(SAMPLE, &message)?;
     }
-    for mapping in mappings(profile, &mut strings) {
-        encoder.field(MAPPING, &mapping)?;
+    let mappings = Mappings::new(profile, &mut strings);
+    for mapping in &mappings.list {
+        encoder.field(MAPPING, mapping)?;
     }
     for (position, location) in profile.locations().iter().enumerate() {
-        encoder.field(LOCATION, &location_message(position, location, &mut functions))?;
+        let mapping = mappings.of_location[position];
+        encoder.field(LOCATION, &location_message(position, location, mapping, &mut functions))?;
     }
     for (position, function) in functions.list.iter().enumerate() {
         encoder.field(FUNCTION, &function_message(position, function, &mut strings))?;
@@ -154,6 +156,8 @@ impl<'a> Functions<'a> {
 fn header<'a>(profile: &'a Profile, strings: &mut Strings<'a>) -> proto::Profile {
     let kind = profile.kind();
     let default = kind.description().default_value;
+    // flameshow takes the position of this text for that of the column, and so it is.
+    let default_sample_type = default.map_or(0, |name| strings.position(name));
     proto::Profile {
         sample_type: kind.values().into_iter().map(|value| strings.value_type(value)).collect(),
         time_nanos: nanoseconds(profile.time()),
@@ -161,7 +165,7 @@ fn header<'a>(profile: &'a Profile, strings: &mut Strings<'a>) -> proto::Profile
         period_type: Some(strings.value_type(kind.period_type())),
         period: profile.period(),
         comment: profile.comments().iter().map(|comment| strings.position(comment)).collect(),
-        default_sample_type: default.map_or(0, |name| strings.position(name)),
+        default_sample_type,
         ..proto::Profile::default()
     }
 }
@@ -190,53 +194,90 @@ fn label_messages<'a>(set: &'a LabelSet, strings: &mut Strings<'a>) -> Vec<proto
         .collect()
 }
 
-/// Forms the mappings; where none is known, one that says nothing, since readers expect one.
-fn mappings<'a>(profile: &'a Profile, strings: &mut Strings<'a>) -> Vec<proto::Mapping> {
-    if profile.mappings().is_empty() {
-        return vec![proto::Mapping { id: 1, ..Default::default() }];
-    }
-    let mut messages: Vec<proto::Mapping> = profile
-        .mappings()
-        .iter()
-        .zip(1..)
-        .map(|(mapping, id)| proto::Mapping {
-            id,
-            memory_start: mapping.start,
-            memory_limit: mapping.end,
-            file_offset: mapping.offset,
-            filename: strings.position(&mapping.file),
-            build_id: strings.position(&mapping.build_id),
-            ..Default::default()
-        })
-        .collect();
-    // A reader looks no further for names where we say that we found them: so only if all were.
-    let mut asked = vec![false; messages.len()];
-    for location in profile.locations() {
-        let Some(id) = location.mapping else { continue };
-        let message = &mut messages[id];
-        if !std::mem::replace(&mut asked[id], true) {
-            message.has_functions = true;
-            message.has_filenames = true;
-            message.has_line_numbers = true;
-            message.has_inline_frames = true;
+/// The file name of the mapping of frames that are no machine code. Readers look for no file of a name in brackets.
+const OWN: &str = "[profiler]";
+/// That of code that is in no file, as the kernel's own tools call it.
+const ANONYMOUS: &str = "//anon";
+
+/// The mappings, and which one each location is in. Each is in one: some readers take nothing else.
+struct Mappings {
+    list: Vec<proto::Mapping>,
+    /// Identifiers, by the positions of locations.
+    of_location: Vec<u64>,
+}
+
+impl Mappings {
+    fn new<'a>(profile: &'a Profile, strings: &mut Strings<'a>) -> Self {
+        let mut list: Vec<proto::Mapping> = profile
+            .mappings()
+            .iter()
+            .zip(1..)
+            .map(|(mapping, id)| proto::Mapping {
+                id,
+                memory_start: mapping.start,
+                memory_limit: mapping.end,
+                file_offset: mapping.offset,
+                filename: strings.position(&mapping.file),
+                build_id: strings.position(&mapping.build_id),
+                ..Default::default()
+            })
+            .collect();
+        if list.is_empty() {
+            // Readers take the first for the program, of which nothing is known.
+            list.push(proto::Mapping { id: 1, ..Default::default() });
         }
-        let lines = location.lines();
-        message.has_functions &= !lines.is_empty();
-        message.has_filenames &= lines.iter().any(|line| !line.function.file.is_empty());
-        message.has_line_numbers &= lines.iter().any(|line| line.line != 0);
-        message.has_inline_frames &= location.resolved.inlines;
+        // A reader looks no further for names where we say that we found them: so only if all were.
+        let mut asked = vec![false; list.len()];
+        let (mut own, mut anonymous) = (None, None);
+        let mut of_location = Vec::with_capacity(profile.locations().len());
+        for location in profile.locations() {
+            let lines = location.lines();
+            let mut add = |filename, bounds: std::ops::Range<u64>| {
+                list.push(proto::Mapping {
+                    id: list.len() as u64 + 1,
+                    memory_start: bounds.start,
+                    memory_limit: bounds.end,
+                    filename: strings.position(filename),
+                    ..Default::default()
+                });
+                asked.push(false);
+                list.len() - 1
+            };
+            let position = match location.mapping {
+                Some(position) => position,
+                // A machine's address there is damaged, and has no name.
+                None if PSEUDO.contains(&location.address) && !lines.is_empty() => {
+                    *own.get_or_insert_with(|| add(OWN, PSEUDO))
+                }
+                // Its parts lie between the others, so it has no bounds.
+                None => *anonymous.get_or_insert_with(|| add(ANONYMOUS, 0..0)),
+            };
+            of_location.push(position as u64 + 1);
+            let message = &mut list[position];
+            if !std::mem::replace(&mut asked[position], true) {
+                message.has_functions = true;
+                message.has_filenames = true;
+                message.has_line_numbers = true;
+                message.has_inline_frames = true;
+            }
+            message.has_functions &= !lines.is_empty();
+            message.has_filenames &= lines.iter().any(|line| !line.function.file.is_empty());
+            message.has_line_numbers &= lines.iter().any(|line| line.line != 0);
+            message.has_inline_frames &= location.resolved.inlines;
+        }
+        Self { list, of_location }
     }
-    messages
 }
 
 fn location_message<'a>(
     position: usize,
     location: &'a Location,
+    mapping_id: u64,
     functions: &mut Functions<'a>,
 ) -> proto::Location {
     proto::Location {
         id: position as u64 + 1,
-        mapping_id: location.mapping.map_or(0, |id| id as u64 + 1),
+        mapping_id,
         address: location.address,
         line: location
             .lines()

@@ -239,8 +239,8 @@ mod tests {
                 "#\t0x100001\touter+0x5\t/srv/shop.rs:2\n",
                 "#\t0x100002\tmain+0x5\t/srv/shop.rs:1\n",
                 "\n",
-                "1 @ 0x1168\n",
-                "#\t0x1167\t[overflow]+0x0\n",
+                "1 @ 0x10000000001168\n",
+                "#\t0x10000000001167\t[overflow]+0x0\n",
                 "\n",
             ),
         );

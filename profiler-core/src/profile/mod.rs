@@ -36,6 +36,7 @@ pub(crate) use function::{Function, Line};
 pub(crate) use labels::{Label, LabelSet, Value};
 pub(crate) use location::{Location, Sample as Row};
 pub(crate) use mapping::{Mapping, Mappings};
+pub(crate) use pseudo::PSEUDO;
 pub(crate) use symbolize::Resolver;
 pub use top::TopEntry;
 pub use view::{Frame, LabelValue, Sample};

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::Mapping;
+use super::{Mapping, PSEUDO};
 use crate::loaded::{Closed, Library, overlap};
 use crate::stack;
 
@@ -142,10 +142,18 @@ impl Was {
 }
 
 /// Returns how far a place with this number is moved: not at all for 0. Numbers of 15 bits, so that addresses stay
-/// positive; they come round after 16,000 closings.
+/// positive; they come round after 16,000 closings. One is taken: there are the places that are no code.
 const fn distance(number: u64) -> u64 {
-    if number == 0 { 0 } else { ((number - 1) % 0x7fff + 1) << ABOVE }
+    const TAKEN: u64 = PSEUDO.start >> ABOVE;
+    if number == 0 {
+        return 0;
+    }
+    let number = (number - 1) % 0x7ffe + 1;
+    (if number < TAKEN { number } else { number + 1 }) << ABOVE
 }
+
+const _: () =
+    assert!(PSEUDO.end - PSEUDO.start == 1 << ABOVE && PSEUDO.start.is_multiple_of(1 << ABOVE));
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +191,16 @@ mod tests {
             found
         };
         numbers.iter().map(meaning).collect()
+    }
+
+    #[test]
+    fn nothing_is_moved_to_where_our_own_names_are() {
+        let all: Vec<u64> = (0..0x7fff).map(distance).collect();
+        let distinct: std::collections::HashSet<&u64> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert!(
+            all.iter().all(|distance| !PSEUDO.contains(distance) && distance.cast_signed() >= 0)
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Frames that are no machine code: span paths, and what belongs to no stack.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -9,11 +10,17 @@ use super::function::{Function, Line, Resolved};
 use super::location::{Location, index};
 use crate::callsite::CallSite;
 
+/// Where the addresses of these frames are: above all that a process can have, and below 2^53, so that readers
+/// that count in floating point tell them apart.
+pub(crate) const PSEUDO: Range<u64> = 1 << 52..(1 << 52) + SPAN;
+
+/// As many as a process has addresses.
+const SPAN: u64 = 1 << 48;
+
 /// Locations that are no instructions: call sites, and names in brackets.
 ///
-/// They belong to no mapping. A call site has the address of its own static; a name gets one in
-/// the first 64 KiB, where no system maps anything, by its text, so that it is the same in every
-/// profile.
+/// They have addresses of their own, the same in every profile. That of a name, in the first 64 KiB, is by its text;
+/// that of a call site is by the place of its static in the program, so it is the same in every run too.
 pub(crate) struct Pseudo {
     sites: FxHashMap<u64, u32>,
     markers: FxHashMap<&'static str, (u64, Option<u32>)>,
@@ -38,7 +45,7 @@ impl Pseudo {
 
     /// Returns the location of a call site.
     pub(crate) fn site(&mut self, site: &'static CallSite, locations: &mut Vec<Location>) -> u32 {
-        let address = site.address();
+        let address = site_address(site);
         *self.sites.entry(address).or_insert_with(|| {
             let function = Function::named(site.name(), site.file());
             push(locations, address, function, site.line())
@@ -58,7 +65,15 @@ fn marker_address(name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    0x1000 + hash % 0xe000
+    PSEUDO.start + 0x1000 + hash % 0xe000
+}
+
+fn site_address(site: &'static CallSite) -> u64 {
+    // Where a program is loaded changes, the distance of two of its statics does not.
+    static ANCHOR: u8 = 0;
+    let distance = site.address().wrapping_sub(std::ptr::from_ref(&ANCHOR).addr() as u64);
+    // In the middle, far from the names, whichever comes first.
+    PSEUDO.start + distance.wrapping_add(SPAN / 2) % SPAN
 }
 
 fn push(locations: &mut Vec<Location>, address: u64, function: Function, line: u32) -> u32 {

@@ -68,7 +68,59 @@ fn stacks_names_and_labels_are_found_again() {
     assert_eq!(message.sample[0].location_id, [1, 2], "in the order of first use");
     let mapping = message.mapping[0];
     assert_eq!((text(mapping.filename), text(mapping.build_id)), ("/srv/shop", "0123abcd"));
-    assert_eq!(message.location[2].mapping_id, 0, "a marker lies in no mapping");
+}
+
+/// Returns the file, the bounds and `has_functions` of each mapping.
+fn mapping_texts(message: &proto::Profile) -> Vec<String> {
+    let text = |position: i64| &*message.string_table[usize::try_from(position).unwrap()];
+    let mapping = |mapping: &proto::Mapping| {
+        let (start, limit) = (mapping.memory_start, mapping.memory_limit);
+        format!("{} {start:#x} {limit:#x} {}", text(mapping.filename), mapping.has_functions)
+    };
+    message.mapping.iter().map(mapping).collect()
+}
+
+const OWN: &str = "[profiler] 0x10000000000000 0x11000000000000 true";
+
+#[test]
+fn what_is_no_code_and_code_of_no_file_have_mappings_of_their_own_behind_the_others() {
+    let message = decode(&example());
+    assert_eq!(mapping_texts(&message), ["/srv/shop 0x100000 0x200000 true", OWN]);
+    assert_eq!(message.location[2].mapping_id, 2);
+    let rows = Rows::from_iter([
+        (native(&[7, START + 2]), sums(3, 100)),
+        // No name is known there, so it is no place of ours.
+        (native(&[(1 << 52) + 0x1000]), sums(3, 90)),
+        (key(Stack::Marker("[handoff]")), sums(1, 1)),
+    ]);
+    let message = decode(&profile(reading(Kind::Mutex, NATIVE), &rows, NAMES));
+    let expected = ["/srv/shop 0x100000 0x200000 true", "//anon 0x0 0x0 false", OWN];
+    assert_eq!(mapping_texts(&message), expected);
+    let mappings: Vec<u64> = message.location.iter().map(|location| location.mapping_id).collect();
+    assert_eq!(mappings, [2, 1, 2, 3]);
+}
+
+#[test]
+fn differences_have_these_mappings_once() {
+    let only = |name, count| {
+        let rows = Rows::from_iter([(key(Stack::Marker(name)), sums(count, 1))]);
+        profile(reading(Kind::Mutex, NATIVE), &rows, NAMES)
+    };
+    let difference = decode(&only("[lost]", 3).since(&only("[handoff]", 2)));
+    // The first is the program's, which tools take the first for.
+    assert_eq!(mapping_texts(&difference), ["/srv/shop 0x100000 0x200000 false", OWN]);
+    assert_eq!(difference.location.len(), 2);
+}
+
+#[test]
+fn the_name_of_the_default_column_stands_where_the_column_does() {
+    // flameshow takes the position of the text for that of the column.
+    for kind in Kind::ALL.iter().copied().filter(|kind| kind.description().default_value.is_some())
+    {
+        let message = decode(&profile(reading(kind, NATIVE), &Rows::default(), &[]));
+        let column = i64::try_from(kind.default_column()).unwrap();
+        assert_eq!(message.default_sample_type, column, "{kind}");
+    }
 }
 
 #[test]
@@ -131,7 +183,8 @@ fn without_mappings_one_stands_for_all() {
         |addresses| (Vec::new(), vec![crate::profile::Found::default(); addresses.len()]),
     );
     let message = decode(&profile);
-    assert_eq!(message.mapping, [proto::Mapping { id: 1, ..Default::default() }]);
+    assert_eq!(message.mapping[0], proto::Mapping { id: 1, ..Default::default() });
+    assert_eq!(mapping_texts(&message)[1..], ["//anon 0x0 0x0 false"]);
     assert_eq!(message.location[0].address, 7);
 }
 
