@@ -90,8 +90,9 @@ impl<'a> View<'a> {
         both.filter_map(move |(sample, stack)| {
             let last = sample.locations.last()?;
             let last = self.profile.tables.locations.iter().find(|place| place.id == *last)?;
-            // What has no address is no stack of the machine.
-            (last.mapping != 0).then(|| (last, stack.values[column], stack))
+            // What is no code is no stack of the machine, and nobody knows whose that of no file is.
+            let is_known = !matches!(self.file(last), "[profiler]" | "anon");
+            is_known.then(|| (last, stack.values[column], stack))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The real `go tool pprof`, and what its reports say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -67,9 +67,10 @@ impl Top {
     /// It is not so.
     #[track_caller]
     pub fn shows(&self, profile: &Profile, column: usize) {
-        let names = profile.samples.iter().flat_map(|sample| &sample.names);
+        let names: BTreeSet<_> = profile.samples.iter().flat_map(|sample| &sample.names).collect();
         let values = |name: &str| (profile.flat(name)[column], profile.cumulative(name)[column]);
-        let expected: BTreeMap<&str, _> = names.map(|name| (name.as_str(), values(name))).collect();
+        let expected: BTreeMap<&str, _> =
+            names.into_iter().map(|name| (name.as_str(), values(name))).collect();
         for row in &self.rows {
             assert_eq!(expected.get(&*row.name), Some(&(row.flat, row.cum)), "{}", row.name);
         }
@@ -253,7 +254,8 @@ fn split_columns(line: &str, count: usize) -> (Vec<&str>, String) {
 }
 
 fn without_inline(name: &str) -> String {
-    name.strip_suffix(" (inline)").unwrap_or(name).to_owned()
+    let marks = [" (inline)", " (partial-inline)"];
+    marks.iter().find_map(|mark| name.strip_suffix(mark)).unwrap_or(name).to_owned()
 }
 
 /// Reads `1500ns`; see [`RAW`].
