@@ -1,11 +1,11 @@
 //! Every platform that has no file of its own: nothing native is known.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Activity, Hearing, Registers, StackBounds};
-use crate::first::First;
 
 pub(super) fn supported() -> Result<(), &'static str> {
     Err("native stacks and threads are known on Linux x86_64 and aarch64 only")
@@ -85,9 +85,10 @@ pub(super) const fn map_memory(_: usize) -> *mut u8 {
     std::ptr::null_mut()
 }
 
+/// Allocates nothing, since the allocator asks too.
 pub(super) fn monotonic_nanoseconds() -> u64 {
-    static START: First<Instant> = First::new();
-    let elapsed = START.get_or_make(Instant::now).elapsed();
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 

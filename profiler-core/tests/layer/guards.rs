@@ -229,6 +229,7 @@ fn a_span_that_is_closed_elsewhere_is_in_no_record() {
     );
 }
 
+#[cfg(profiler_native)]
 #[test]
 fn a_span_that_is_closed_elsewhere_shows_in_no_list_of_threads() {
     check(
