@@ -254,19 +254,26 @@ fn system(build: &Build, cpu: &View<'_>, found: &mut Found) {
     found.unless(in_kernels, || "no sample in [vdso]".into());
 }
 
-/// Who held the lock is charged what the waiter waited.
+/// Who held a lock is charged what the waiter waited, and each is the leaf of its stack.
 fn locks(build: &Build, mutex: &View<'_>, block: &View<'_>, found: &mut Found) {
-    let sum = |view: &View<'_>| -> i64 {
-        let of_lock = |stack: &&Stack| stack.labels.get("lock").is_some_and(|lock| lock == "stock");
-        view.profile.samples.iter().filter(of_lock).map(|stack| stack.values[1]).sum()
-    };
-    let (charged, waited) = (sum(mutex), sum(block));
-    found.unless(waited > 1_000_000 && charged == waited, || {
-        format!("{charged} ns are charged, {waited} ns were waited")
-    });
-    if build.names != Names::None && build.stacks == Stacks::Whole {
-        for (view, function) in [(mutex, "subject::work::hold"), (block, "subject::work::wait_for")]
-        {
+    let by = [
+        ("stock", "subject::work::hold", "subject::work::wait_for"),
+        ("till", "subject::work::hold_in_a_vector", "subject::work::lend"),
+    ];
+    for (lock, holder, waiter) in by {
+        let sum = |view: &View<'_>| -> i64 {
+            let of_lock =
+                |stack: &&Stack| stack.labels.get("lock").is_some_and(|name| name == lock);
+            view.profile.samples.iter().filter(of_lock).map(|stack| stack.values[1]).sum()
+        };
+        let (charged, waited) = (sum(mutex), sum(block));
+        found.unless(waited > 1_000_000 && charged == waited, || {
+            format!("{lock}: {charged} ns are charged, {waited} ns were waited")
+        });
+        if build.names == Names::None || build.stacks == Stacks::Cut {
+            continue;
+        }
+        for (view, function) in [(mutex, holder), (block, waiter)] {
             found.unless(view.profile.flat(function)[1] > 0, || {
                 let stacks: Vec<_> =
                     view.profile.samples.iter().map(|stack| &stack.names).collect();

@@ -48,8 +48,8 @@ use crate::view::View;
 
 /// A profile that has been read: samples, stacks and names, ready to be written.
 ///
-/// A stack is that of the machine, without the frames of the profiler and of the locks at its leaf
-/// and without the system's at its root, or the path of spans. Names in brackets are no functions:
+/// A stack is that of the machine, without the frames of the profiler and of the locks at its leaf, and of the library if it has
+/// called them there (a vector that drops guards), and without the system's at its root, or the path of spans. Names in brackets are no functions:
 ///
 /// | name | what stands under it |
 /// |---|---|

@@ -8,9 +8,18 @@ use super::Location;
 use super::function::Line;
 use super::name::{plain_type, split_qualified};
 
-/// Crates that a capture starts in.
-const OWN: &[&str] =
-    &["profiler_core", "profiler_macros", "lock_api", "parking_lot", "parking_lot_core"];
+/// Crates that a capture starts in. By `scopeguard` lock_api takes locks again.
+const OWN: &[&str] = &[
+    "profiler_core",
+    "profiler_macros",
+    "lock_api",
+    "parking_lot",
+    "parking_lot_core",
+    "scopeguard",
+];
+
+/// The standard library's; the last is what its maps are.
+const LIBRARY: &[&str] = &["core", "alloc", "std", "hashbrown"];
 
 /// Parts of the standard library that stand between a capture and the user's function.
 const OWN_PATHS: &[&str] = &[
@@ -34,7 +43,8 @@ const ROOTS: &[&str] =
 pub(crate) enum Owner {
     /// The profiler's or a lock's.
     Profiler,
-    /// The standard library's: the profiler's between two of its functions, else the user's.
+    /// The standard library's: between the profiler's and the user's, as where a collection drops a guard, the
+    /// user's function is the one that matters.
     Library,
     #[default]
     User,
@@ -59,23 +69,31 @@ fn cut_by<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
 where
     Lines: ExactSizeIterator<Item = Owner>,
 {
-    // Behind the profiler's last function; and behind its first run, with nothing in between.
-    let (mut own, mut run, mut running) = (Cut::default(), Cut::default(), true);
+    // Behind the profiler's last function, and behind what the library has called it by; and behind its first run,
+    // with nothing in between.
+    let (mut own, mut called, mut run, mut running) =
+        (Cut::default(), Cut::default(), Cut::default(), true);
     for (locations, lines) in stack.enumerate() {
         let count = lines.len();
         if count == 0 {
             return own;
         }
         for (position, owner) in lines.enumerate() {
+            let behind = if position + 1 == count {
+                Cut { locations: locations + 1, lines: 0 }
+            } else {
+                Cut { locations, lines: position + 1 }
+            };
             match owner {
-                Owner::User => return own,
-                Owner::Library => running = false,
+                Owner::User => return called,
+                Owner::Library => {
+                    running = false;
+                    if own != Cut::default() {
+                        called = behind;
+                    }
+                }
                 Owner::Profiler => {
-                    own = if position + 1 == count {
-                        Cut { locations: locations + 1, lines: 0 }
-                    } else {
-                        Cut { locations, lines: position + 1 }
-                    };
+                    (own, called) = (behind, behind);
                     if running {
                         run = own;
                     }
@@ -165,7 +183,7 @@ fn owner_of_path(path: &str) -> Option<Owner> {
     let (root, _) = path.split_once("::")?;
     Some(if OWN.contains(&root) || OWN_PATHS.iter().any(|own| path.starts_with(own)) {
         Owner::Profiler
-    } else if matches!(root, "core" | "alloc" | "std") {
+    } else if LIBRARY.contains(&root) {
         Owner::Library
     } else {
         Owner::User
@@ -247,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_between_our_own_functions_goes_with_them() {
+    fn the_library_before_our_own_functions_goes_with_them() {
         check(
             &[
                 "core::sync::atomic::AtomicU64::load | profiler_core::tally::record",
@@ -256,8 +274,23 @@ mod tests {
                 "core::iter::traits::iterator::Iterator::for_each",
                 "shop::f",
             ],
-            &["core::iter::traits::iterator::Iterator::for_each", "shop::f"],
+            &["shop::f"],
         );
+        for library in [
+            "alloc::vec::Vec<T,A>::clear",
+            "<hashbrown::raw::RawTable<T,A> as core::ops::drop::Drop>::drop",
+            "<scopeguard::ScopeGuard<T,F,S> as core::ops::drop::Drop>::drop",
+            "scopeguard::guard | core::option::Option<T>::map",
+        ] {
+            check(&["profiler_core::ledger::released", library, "shop::f"], &["shop::f"]);
+            // What the user called, where nothing of ours is below, stays; and what may be the user's.
+            check(
+                &["alloc::vec::Vec<T,A>::clear", "shop::f"],
+                &["alloc::vec::Vec<T,A>::clear", "shop::f"],
+            );
+        }
+        let library = "alloc::vec::Vec<T,A>::clear";
+        check(&["profiler_core::f", library, "-", "shop::f"], &[library, "-", "shop::f"]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::panic::catch_unwind;
 use std::path::Path;
 
 use profiler_core::{
-    Capture, Config, Kind, LabelView, Profile, ProfiledAllocator, Rates, View, set_rates,
-    snapshot_with, sync, thread,
+    Capture, Config, Kind, LabelView, Profile, ProfiledAllocator, Rates, View, parking_lot,
+    set_rates, snapshot_with, sync, thread,
 };
 
 use crate::facts::Facts;
@@ -26,6 +26,9 @@ static ALLOCATOR: ProfiledAllocator<System> = ProfiledAllocator::new(System);
 
 /// The lock that is fought for.
 static STOCK: sync::Mutex<u32> = sync::Mutex::named("stock", 7);
+
+/// The lock that is given up and taken again, by ways that lead through other crates.
+static TILL: parking_lot::Mutex<u32> = parking_lot::Mutex::named("till", 7);
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -47,6 +50,7 @@ fn main() {
     facts.add("child", fork_and_profile());
 
     write(&contend(), directory);
+    lend();
     for kind in [Kind::Mutex, Kind::Block] {
         write(&snapshot(kind), directory);
     }
@@ -106,6 +110,26 @@ fn contend() -> Profile {
     let waiter = waiter.spawn(|| work::wait_for(&STOCK)).expect("a thread");
     waiter.join().expect("no panic");
     holder.join().expect("no panic")
+}
+
+/// Has a thread give the till up and wait for it, while another one holds it.
+fn lend() {
+    let (lent, is_lent) = std::sync::mpsc::channel();
+    let (held, is_held) = std::sync::mpsc::channel();
+    let borrower = thread::spawn(move || {
+        is_lent.recv().expect("the other end lives");
+        work::hold_in_a_vector(&TILL, || {
+            held.send(()).expect("the other end lives");
+            let waits = |sample: profiler_core::Sample<'_>| sample.label("lock") == Some("till");
+            while !snapshot(Kind::Goroutine).samples().any(waits) {}
+            work::use_up(MILLISECOND);
+        });
+    });
+    work::lend(&TILL, || {
+        lent.send(()).expect("the other end lives");
+        is_held.recv().expect("the other end lives");
+    });
+    borrower.join().expect("no panic");
 }
 
 /// Returns what a child that samples itself ends with: 0 if it got samples.

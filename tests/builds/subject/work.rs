@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use profiler_core::parking_lot;
 use profiler_core::sync::Mutex;
 
 use crate::{MILLISECOND, facts};
@@ -110,6 +111,24 @@ pub(crate) fn hold<R>(lock: &Mutex<u32>, meanwhile: impl FnOnce() -> R) -> R {
 #[inline(never)]
 pub(crate) fn wait_for(lock: &Mutex<u32>) {
     *lock.lock().expect("not poisoned") += 1;
+    keep!();
+}
+
+/// Gives the lock up meanwhile, and takes it again in the destructor of a value of another crate.
+#[inline(never)]
+pub(crate) fn lend(lock: &parking_lot::Mutex<u32>, meanwhile: impl FnOnce()) {
+    let mut guard = lock.lock();
+    parking_lot::MutexGuard::unlocked(&mut guard, meanwhile);
+    drop(guard);
+    keep!();
+}
+
+/// Holds the lock meanwhile, in a vector that drops it.
+#[inline(never)]
+pub(crate) fn hold_in_a_vector(lock: &parking_lot::Mutex<u32>, meanwhile: impl FnOnce()) {
+    let mut guards = vec![lock.lock()];
+    meanwhile();
+    guards.clear();
     keep!();
 }
 
