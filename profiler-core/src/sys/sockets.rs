@@ -134,15 +134,26 @@ impl<S> Drop for OwnSocket<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::FromRawFd;
+
     use super::*;
 
     #[test]
     fn a_child_closes_what_it_inherits_and_nothing_else() {
         let listener = OwnSocket::listener(TcpListener::bind("127.0.0.1:0").unwrap());
-        let gone = OwnSocket::listener(TcpListener::bind("127.0.0.1:0").unwrap());
+        // A number that other tests, which open files meanwhile, do not come to.
+        let high = || {
+            let low = TcpListener::bind("127.0.0.1:0").unwrap();
+            // SAFETY: an open descriptor.
+            let number = unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 700) };
+            assert!(number >= 700);
+            // SAFETY: just made, and nobody else's.
+            unsafe { TcpListener::from_raw_fd(number) }
+        };
+        let gone = OwnSocket::listener(high());
         let number_of_gone = gone.as_raw_fd();
         drop(gone);
-        let again = TcpListener::bind("127.0.0.1:0").unwrap();
+        let again = high();
         assert_eq!(again.as_raw_fd(), number_of_gone, "so that it could be mistaken");
         let is_open = |descriptor| {
             // SAFETY: asks about a number.
