@@ -107,12 +107,19 @@ pub(crate) fn took_labels_wait() -> bool {
     LABELS_WAIT.swap(false, Ordering::Relaxed)
 }
 
-/// Whether tables should be emptied.
+/// Whether something waits for room.
 pub(crate) fn is_pressing() -> bool {
-    Part::Tables.get() > get() / 4
-        || !has_room_for_rows()
-        || LABELS_WAIT.load(Ordering::Relaxed)
-        || PATHS_WAIT.load(Ordering::Relaxed)
+    are_rows_pressing() || PATHS_WAIT.load(Ordering::Relaxed) || do_labels_wait()
+}
+
+/// Whether rows do.
+pub(crate) fn are_rows_pressing() -> bool {
+    Part::Tables.get() > get() / 4 || !has_room_for_rows()
+}
+
+/// Whether label sets do.
+pub(crate) fn do_labels_wait() -> bool {
+    LABELS_WAIT.load(Ordering::Relaxed)
 }
 
 /// Tells how many bytes the rows of the archive take.

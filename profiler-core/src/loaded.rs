@@ -41,12 +41,17 @@ pub(crate) fn overlap(some: &[Range<u64>], others: &[Range<u64>]) -> bool {
 
 /// Returns the smallest number of closings with which these addresses mean the same as with that one.
 ///
-/// `closed` is what is remembered, in order, and `forgotten` the last closing that is not.
+/// `closed` is what is remembered, in order, and `forgotten` the last closing that is not. A number that is larger than
+/// all of these is newer than they are, and stays.
 pub(crate) fn earliest(
     closings: u64,
     frames: &[u64],
     (closed, forgotten): (&[Closed], u64),
 ) -> u64 {
+    let newest = closed.last().map_or(0, |was| was.number).max(forgotten);
+    if closings > newest {
+        return closings;
+    }
     let touches = |was: &&Closed| {
         let is_in = |address: &u64| was.ranges.iter().any(|range| range.contains(address));
         was.number <= closings && frames.iter().any(is_in)
@@ -72,11 +77,15 @@ mod tests {
         check(2, &[0x1001], 0, 0);
         check(8, &[0x1001], 0, 3);
         check(8, &[0x1001, 0x2001], 0, 5);
-        check(20, &[0x5000, 0x1001], 0, 9);
+        check(9, &[0x5000, 0x1001], 0, 9);
         // Elsewhere nothing was closed.
-        check(20, &[0x5000], 0, 0);
+        check(9, &[0x5000], 0, 0);
         // What is not known stays as it is, and nothing that is known becomes so.
         check(2, &[0x1001], 4, 2);
-        check(20, &[0x5000], 4, 4);
+        check(9, &[0x5000], 4, 4);
+        // A closing that the list does not have yet.
+        check(20, &[0x1001], 0, 20);
+        check(20, &[0x5000], 12, 20);
+        check(11, &[0x5000], 12, 11);
     }
 }

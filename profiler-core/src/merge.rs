@@ -193,6 +193,10 @@ impl At {
     /// When nothing can have been moved, or nobody asks.
     pub(crate) const NEVER: Self = Self(None);
 
+    pub(crate) const fn new(moment: Arc<Moment>) -> Self {
+        Self(Some(moment))
+    }
+
     /// Returns what was moved since and until a later reading: what went away from a row is positive,
     /// what came to one negative, so that a difference is right with it.
     pub(crate) fn moved_until(&self, later: &Self, source: Source) -> Rows {
@@ -204,14 +208,20 @@ impl At {
                 let (from, to) = moved.rows();
                 let header = from.header();
                 if header.source == source {
-                    let (values, waits) = (shown(source, from.values()), from.bucket_values());
+                    let (values, waits) = (from.values(), from.bucket_values());
+                    let mut key = keys.of_row(&header, from);
+                    if let Some(path) = moved.path() {
+                        key.path.clone_from(path);
+                    }
+                    add(&mut rows, key, values, waits);
                     let taken = waits.map(|waits| waits.map(|(count, sum)| (-count, -sum)));
-                    add(&mut rows, keys.of_row(&header, from), values, waits);
                     let values = values.map(i64::wrapping_neg);
                     add(&mut rows, keys.of_row(&to.header(), to), values, taken);
                 }
             });
         }
+        // Only now: parts of several rows may make an object together.
+        rows.values_mut().for_each(|sums| sums.values = shown(source, sums.values));
         rows
     }
 }
@@ -253,7 +263,7 @@ pub(crate) fn tallies(source: Source, custom: Option<&str>) -> (Rows, At) {
             add(&mut rows, keys.key(&header, Stack::Marker(marker)), values, None);
         }
     });
-    (rows, At(Some(archive.now())))
+    (rows, At::new(archive.now()))
 }
 
 /// Returns what was allocated and what of it is alive, by where it was allocated: objects and bytes.
@@ -261,7 +271,7 @@ pub(crate) fn heap() -> (Rows, At) {
     let mut archive = archive::lock();
     archive.make_room();
     let rows = heap_of(|visit| archive.for_each_row(visit), &EMERGENCY);
-    (rows, At(Some(archive.now())))
+    (rows, At::new(archive.now()))
 }
 
 /// The same of any rows.

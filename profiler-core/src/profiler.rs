@@ -30,7 +30,7 @@ use crate::{budget, buffer, clock, stack, sys};
 const TICK: u64 = 5;
 /// Ticks after which the profiler's own thread looks for libraries that were loaded or unloaded:
 /// about a second.
-const REFRESH: u32 = 100;
+const REFRESH: u64 = 100;
 
 /// The first start: from where, and with what.
 static STARTED: First<Started> = First::new();
@@ -131,7 +131,7 @@ fn tend() {
     clock::calibrate();
     let mut random = 1_u64;
     let mut next_emptying = Instant::now();
-    for ticks in 0_u32.. {
+    for ticks in 0_u64.. {
         // Irregular, so that no periodic program runs in step with it. Full-period generator of
         // Knuth's; its upper half is random enough.
         random =

@@ -15,20 +15,9 @@ use crate::sys::{Registers, sampling};
 /// All questions that there are at a moment.
 pub(crate) static QUESTIONS: Questions<Answer> = Questions::new(AtomicPtr::new(ptr::null_mut()));
 
-/// What an interrupted thread shall do.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Wanted {
-    /// Say where it is.
-    #[default]
-    Stack,
-    /// Record so many periods of CPU time, each of so many nanoseconds, where it is.
-    CpuTime { expiries: u64, period: u64 },
-}
-
 /// A question and its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    pub(crate) wanted: Wanted,
     /// What `node`, `labels` and `wait` point at is there if this is still so.
     pub(crate) endings: u64,
     /// The span path and the labels in force.
@@ -47,7 +36,6 @@ pub(crate) struct Answer {
 impl Answer {
     /// Makes room for so many frames. Allocates.
     pub(crate) fn prepare(&mut self, depth: usize) {
-        self.wanted = Wanted::Stack;
         if self.frames.len() != depth {
             self.frames = vec![0; depth].into();
         }

@@ -21,13 +21,12 @@ use super::emergency::EMERGENCY;
 use super::moment::{Moment, Move, end, release_labels};
 use super::names::Names;
 use super::record::{Header, Marker, Source};
-use super::row::{Row, RowKey};
+use super::row::Row;
 use super::table::{Memory, make_row};
 use super::tally::TakenAway;
 use super::thread::{self, Thread};
 use super::tree::{Node, Tree};
 use crate::budget::{self, Part};
-use crate::labels;
 use crate::loaded::{Closed, earliest};
 use crate::per_process::PerProcess;
 use crate::stack;
@@ -50,6 +49,12 @@ pub(crate) struct Archive {
     /// What rows take, in both.
     bytes: usize,
     emptied: u64,
+    /// What was moved since the moment began.
+    moves: Vec<Move>,
+    /// The last emptying after which rows age for the values of their labels, and when that was.
+    aging: Option<(u64, Instant)>,
+    /// Until then label sets are left alone: most of them were held last time.
+    labels_rest: Option<Instant>,
     /// What was closed until the last emptying, and the last closing that is not remembered.
     closed: (Vec<Closed>, u64),
     now: Arc<Moment>,
@@ -130,21 +135,30 @@ impl Archive {
 
     /// Sees to it that there is room, if there is not enough.
     pub(crate) fn make_room(&mut self) {
-        if !budget::is_pressing() {
+        let labels_wait = budget::do_labels_wait()
+            && self.labels_rest.is_none_or(|rest| Instant::now() >= rest)
+            && budget::took_labels_wait();
+        let paths_wait = budget::took_paths_wait();
+        if !(labels_wait || paths_wait || budget::are_rows_pressing()) {
             return;
         }
         count_ending();
-        if budget::took_paths_wait() {
-            self.end_paths();
+        if labels_wait || paths_wait {
+            self.end_threads();
         }
-        if budget::is_pressing() {
+        if labels_wait || budget::are_rows_pressing() {
             self.empty_tables();
+            self.make_coarser();
         }
+        if labels_wait {
+            self.end_labels();
+        }
+        self.tell_moves();
         budget::set_archived(self.bytes);
         count_ending();
     }
 
-    /// Takes the rows of all threads in, and makes some coarser.
+    /// Takes the rows of all threads in.
     fn empty_tables(&mut self) {
         self.emptied += 1;
         self.note_closings(stack::noted());
@@ -157,11 +171,6 @@ impl Archive {
                 // SAFETY: it was in no table, and `keep` has found that nobody holds it.
                 unsafe { end(row) };
             }
-        }
-        let labels_wait = budget::took_labels_wait();
-        self.make_coarser(labels_wait);
-        if labels_wait {
-            labels::end_unused();
         }
     }
 
@@ -281,36 +290,36 @@ impl Archive {
     /// Takes a row in, or its sums; false if it is needed no more.
     fn keep(&mut self, row: Row) -> bool {
         let mut header = row.header();
-        header.node = header.node.and_then(|node| self.common(node));
+        let path = header.node;
+        header.node = path.and_then(|node| self.common(node));
+        let cut = path.filter(|path| path.depth() != header.node.map_or(0, Node::depth));
+        let before = cut.and_then(|path| self.before_cut(row, path));
         if header.closings != 0 {
             let (closed, forgotten) = &self.closed;
             header.closings = earliest(header.closings, row.frames(), (closed, *forgotten));
         }
         // SAFETY: it is in no table, and this has the lock.
         unsafe { row.retitle(header.words()) };
+        let goes = !row.is_held() && header.source == Source::Custom && row.custom_count() == 0;
+        if goes {
+            return false;
+        }
+        let known = self.rows.get_key_value(&ByKey(row)).filter(|_| !row.is_held());
+        let to = known.map_or(row, |(&ByKey(known), _)| known);
         if row.is_held() {
             self.bytes += row.size();
             self.held.push(row);
-            return true;
-        }
-        if header.source == Source::Custom && row.custom_count() == 0 {
-            return false;
-        }
-        let emptied = self.emptied;
-        match self.rows.get_key_value(&ByKey(row)) {
-            Some((&ByKey(known), _)) => {
-                if row.values() != [0; _] {
-                    known.take_in(row);
-                    self.rows.insert(ByKey(known), emptied);
-                }
-                false
+        } else if to != row {
+            if row.values() != [0; _] {
+                to.take_in(row);
+                self.rows.insert(ByKey(to), self.emptied);
             }
-            None => {
-                self.bytes += row.size();
-                self.rows.insert(ByKey(row), emptied);
-                true
-            }
+        } else {
+            self.bytes += row.size();
+            self.rows.insert(ByKey(row), self.emptied);
         }
+        self.moves.extend(before.map(|before| before.goes_to(to)));
+        to == row
     }
 
     /// Returns the node of the archive's own tree with the same path, or as much of it from the root as
@@ -337,8 +346,8 @@ impl Archive {
         common.site().map(|_| common)
     }
 
-    /// Ends the span paths of threads that are gone, and adds them up.
-    fn end_paths(&mut self) {
+    /// Ends what threads that are gone have of labels and span paths, and adds these up.
+    fn end_threads(&mut self) {
         for thread in thread::all() {
             // SAFETY: this has the lock, and what handlers have said of paths is told by `ENDINGS`.
             let tree = unsafe { thread.without_owner(|| self.empty_tables_of(thread)) };
@@ -353,90 +362,6 @@ impl Archive {
             unsafe { tree.end() };
         }
     }
-
-    /// Makes rows coarser until there is room: takes the values of labels first, then stacks.
-    fn make_coarser(&mut self, labels_wait: bool) {
-        let mut moves = Vec::new();
-        if labels_wait || self.bytes > budget::for_archive() {
-            self.move_rows(without_values, labels_wait, &mut moves);
-        }
-        // Stacks go for want of room alone: that labels are many is no reason.
-        if self.bytes > budget::for_archive() {
-            self.move_rows(without_stack, false, &mut moves);
-        }
-        // Nobody has the moment but the archive: nobody asks what was moved since.
-        if !moves.is_empty() && Arc::strong_count(&self.now) > 1 {
-            let next = Arc::new(Moment::default());
-            self.now.is_followed_by(moves, &next);
-            self.now = next;
-        }
-    }
-
-    /// Moves rows to coarser ones until there is room: those that did not change in this emptying
-    /// first, of these those with the least in them. Old rows with labels move anyway if those have to end.
-    fn move_rows(&mut self, coarser: Coarser, labels_wait: bool, moves: &mut Vec<Move>) {
-        let size = |row: &Row| {
-            let [count, sum, ..] = row.values();
-            (sum.unsigned_abs(), count.unsigned_abs())
-        };
-        let mut rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|(&ByKey(row), &emptied)| (emptied == self.emptied, row.header(), row))
-            // What has no stack is little.
-            .filter(|(_, header, row)| header.marker == Marker::No && !row.is_held())
-            .collect();
-        rows.sort_by_key(|(is_new, _, row)| (*is_new, size(row)));
-        let limit = budget::for_archive();
-        for (is_new, header, row) in rows {
-            // Of the old ones so many that not every row that comes moves another one.
-            let enough = if is_new { limit } else { limit / 4 * 3 };
-            let ends_labels = labels_wait && !is_new && header.labels.is_some();
-            if self.bytes > enough || ends_labels {
-                self.move_on(row, coarser(&header), moves);
-            }
-        }
-    }
-
-    /// Moves the sums of an archived row to one with that header, which keeps its labels.
-    fn move_on(&mut self, row: Row, header: Header, moves: &mut Vec<Move>) {
-        let frames = if header.marker == Marker::No { row.key().frames } else { &[] };
-        let key = RowKey { header: header.words(), frames };
-        let release = || header.labels.into_iter().for_each(labels::Set::release);
-        if key == row.key() {
-            return release();
-        }
-        let Some(made) = make_row(key, row.is_bucketed(), Memory::SYSTEM) else { return release() };
-        let to = match self.rows.get_key_value(&ByKey(made)) {
-            Some((&ByKey(known), _)) => {
-                // SAFETY: made here, and in no table; it goes with its labels.
-                unsafe { end(made) };
-                known
-            }
-            None => {
-                self.bytes += made.size();
-                self.rows.insert(ByKey(made), self.emptied);
-                made
-            }
-        };
-        to.take_in(row);
-        self.rows.remove(&ByKey(row));
-        self.bytes -= row.size();
-        // SAFETY: it is in no table and not in the archive, and nobody held it.
-        moves.push(unsafe { Move::new(row, to.hold()) });
-    }
-}
-
-/// Makes a header coarser, whose labels are held for it.
-type Coarser = fn(&Header) -> Header;
-
-fn without_values(header: &Header) -> Header {
-    Header { labels: header.labels.and_then(labels::without_values), ..*header }
-}
-
-fn without_stack(header: &Header) -> Header {
-    let name = header.name.filter(|_| header.source == Source::Custom);
-    Header { marker: Marker::Overflow, name, ..Header::new(header.source) }
 }
 
 /// Before something ends and after: a thread that has said in between where it is may have pointed at what
@@ -445,5 +370,6 @@ fn count_ending() {
     ENDINGS.fetch_add(1, Ordering::AcqRel);
 }
 
+mod coarser;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! The protocols are told in `README.md` beside this file.
 
+pub(crate) mod account;
 pub(crate) mod answer;
 pub(crate) mod archive;
 pub(crate) mod counters;

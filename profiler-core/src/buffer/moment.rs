@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::row::{HeldRow, Row};
 use super::table::{Memory, end_row};
+use crate::callsite::CallSite;
 use crate::labels;
 
 /// A moment between two coarsenings; whoever has it learns what was moved since.
@@ -19,8 +20,13 @@ pub(crate) struct Moment {
 #[derive(Debug)]
 pub(crate) struct Move {
     from: Row,
+    /// The span path of that row, leaf first, if its node has ended.
+    path: Option<Path>,
     to: HeldRow,
 }
+
+/// Call sites, leaf first.
+pub(crate) type Path = Arc<[&'static CallSite]>;
 
 impl Move {
     /// Takes a row whose sums were added to another one's.
@@ -28,13 +34,18 @@ impl Move {
     /// # Safety
     ///
     /// The row was fetched by itself, is in no table, and nobody holds it.
-    pub(super) const unsafe fn new(from: Row, to: HeldRow) -> Self {
-        Self { from, to }
+    pub(super) const unsafe fn new(from: Row, path: Option<Path>, to: HeldRow) -> Self {
+        Self { from, path, to }
     }
 
     /// Returns the row as it was, and the one that its sums went to.
     pub(crate) fn rows(&self) -> (Row, Row) {
         (self.from, *self.to)
+    }
+
+    /// Returns the span path of the row as it was, if its header does not tell it.
+    pub(crate) const fn path(&self) -> Option<&Path> {
+        self.path.as_ref()
     }
 }
 

@@ -46,18 +46,22 @@ impl Owner {
         number(self.word.load(Ordering::Relaxed))
     }
 
-    /// Takes the block of a thread that is gone, under another number; false if somebody else has
-    /// taken it.
-    pub(crate) fn take_from(&self, gone: u32, taker: u32) -> bool {
-        // Acquire: as in `claim_now`. Relaxed on failure: nothing is read then.
+    /// Takes the block under another number if its owner, by the numbers of thread and process, is free to be replaced;
+    /// returns the number of the thread that owned it. Nothing if it is not, or somebody else has taken it meanwhile.
+    pub(crate) fn take(&self, taker: u32, is_free: impl Fn(u32, u32) -> bool) -> Option<u32> {
+        // Acquire: pairs with the exchange below: whether this owner lives is asked after.
         let word = self.word.load(Ordering::Acquire);
         let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(taker);
-        let exchange =
-            || self.word.compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed);
-        number(word) == gone && exchange().is_ok()
+        if !is_free(number(word), self.process()) {
+            return None;
+        }
+        // AcqRel: a thread that has ended has written all it will, and the kernel's word for
+        // its end orders that before; two claimants are ordered by this exchange.
+        let exchange = self.word.compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed);
+        exchange.ok().map(number)
     }
 
-    /// Gives back what `take_from` took.
+    /// Gives back what `take` took.
     pub(crate) fn give_back(&self, gone: u32) {
         // Relaxed: nobody else takes it.
         let word = self.word.load(Ordering::Relaxed);
@@ -160,17 +164,7 @@ impl<B: Block> Registry<B> {
         let mut seen = 0;
         let found = Self::from(start).chain(rest).find(|block| {
             seen += 1;
-            // Acquire: pairs with the exchange below: whether this owner lives is asked after.
-            let word = block.owner().word.load(Ordering::Acquire);
-            let taken = (word & !NUMBER).wrapping_add(NUMBER + 1) | u64::from(owner);
-            // AcqRel: a thread that has ended has written all it will, and the kernel's word for
-            // its end orders that before; two claimants are ordered by this exchange.
-            is_free(number(word), block.owner().process())
-                && block
-                    .owner()
-                    .word
-                    .compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
+            block.owner().take(owner, &is_free).is_some()
         });
         match found {
             Some(block) => self.taken.store(ptr::from_ref(block).cast_mut(), Ordering::Release),

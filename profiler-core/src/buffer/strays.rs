@@ -82,16 +82,15 @@ pub(crate) fn left(layer: u32, id: u64) {
     };
     let Some(place) = places.iter().min_by_key(age) else { return };
     let before = place.span.load(Ordering::Acquire);
-    let is_free = before == 0 || !is_open(place);
     // Acquire: what follows stays behind. Relaxed on failure: another has the place, and this span
     // is told of by the registry.
     let claim = place.span.compare_exchange(before, WRITING, Ordering::Acquire, Ordering::Relaxed);
     if before == WRITING || claim.is_err() {
         return;
     }
-    // Relaxed: published by the next store.
-    place.closed.store(0, Ordering::Relaxed);
-    if is_free {
+    // Relaxed: published by the next store. An exchange: somebody may just have closed the span of before.
+    let was_closed = place.closed.swap(0, Ordering::Relaxed) != 0;
+    if before == 0 || was_closed {
         // Relaxed: a span is closed after it was left, which orders the two.
         OPEN.fetch_add(1, Ordering::Relaxed);
     }

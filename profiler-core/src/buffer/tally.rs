@@ -93,7 +93,7 @@ impl Tally {
     pub(crate) unsafe fn take(&self) -> Option<Taken<'_>> {
         // Acquire: pairs with the Release of whoever put the table back, or took it away.
         let table = self.right.swap(TAKEN, Ordering::Acquire);
-        (table != TAKEN).then_some(Taken {
+        (table != TAKEN).then(|| Taken {
             tally: self,
             table: Cell::new(table),
             on_this_thread: PhantomData,

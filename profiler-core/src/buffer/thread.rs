@@ -229,10 +229,17 @@ fn new_tree() -> Option<Tree> {
 
 impl Thread {
     fn allocate(owner: u32, process: u32, depth: usize) -> Option<NonNull<Self>> {
+        // What was made before something is refused goes again.
+        let ordinary = Side::new(Memory::SYSTEM, depth, STACK_COPY)?;
+        let signal = Side::new(MAPPED, depth, 0)?;
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { System.alloc(Layout::new::<Self>()) };
         let thread = NonNull::new(memory.cast::<Self>())?;
-        let tree = new_tree()?;
+        let Some(tree) = new_tree() else {
+            // SAFETY: made above, with this layout.
+            unsafe { System.dealloc(memory, Layout::new::<Self>()) };
+            return None;
+        };
         let content = Self {
             node: AtomicPtr::new(ptr::from_ref(tree.root()).cast_mut()),
             labels: AtomicPtr::new(ptr::null_mut()),
@@ -248,8 +255,8 @@ impl Thread {
             name: AtomicPtr::new(ptr::null_mut()),
             next: AtomicPtr::new(ptr::null_mut()),
             tree: UnsafeCell::new(tree),
-            ordinary: Side::new(Memory::SYSTEM, depth, STACK_COPY)?,
-            signal: Side::new(MAPPED, depth, 0)?,
+            ordinary,
+            signal,
         };
         // SAFETY: fresh memory of this layout.
         unsafe { thread.write(content) };

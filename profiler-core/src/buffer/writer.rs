@@ -39,13 +39,27 @@ impl Side {
     /// Makes a side for captures of so many frames, and of stacks by copies of so many bytes.
     pub(super) fn new(memory: Memory, depth: usize, copy: usize) -> Option<Self> {
         let frames = depth + OWN_FRAMES;
-        let layout = Layout::array::<u64>(frames + copy.div_ceil(size_of::<u64>())).ok()?;
         // SAFETY: the layout is not of size zero.
-        let scratch = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<u64>();
+        let scratch = unsafe { System.alloc_zeroed(Self::layout(frames, copy)) };
+        let scratch = NonNull::new(scratch)?.cast::<u64>();
         Some(Self {
             tally: Tally::new([const { AtomicPtr::new(ptr::null_mut()) }; 2], FIRST_SLOTS, memory),
             scratch: (scratch, frames, copy),
         })
+    }
+
+    fn layout(frames: usize, copy: usize) -> Layout {
+        let words = frames + copy.div_ceil(size_of::<u64>());
+        Layout::array::<u64>(words).expect("depths are bounded")
+    }
+}
+
+/// Only of one whose block was not made: blocks stay.
+impl Drop for Side {
+    fn drop(&mut self) {
+        let (scratch, frames, copy) = self.scratch;
+        // SAFETY: from the system's allocator, with this layout; nobody has the side.
+        unsafe { System.dealloc(scratch.as_ptr().cast(), Self::layout(frames, copy)) };
     }
 }
 

@@ -4,13 +4,14 @@
 //! one signal pending, and so loses most of a fast rate and shares time out wrongly.
 //!
 //! **Idea.** Each thread has a POSIX timer on its CPU clock that signals it alone. The kernel looks at
-//! the timers at its own tick only, 250 times a second on most machines, but says how often the
-//! timer has expired since: that is what a sample weighs, so nothing is lost at any rate. The first
-//! expiry is uniform within the period: the expected number of expiries in any stretch of time is
+//! the timers at its own tick only, 250 times a second on most machines, so a sample weighs what the
+//! thread's clock says has passed since the one before: nothing is lost at any rate. The first
+//! period begins at random: the expected number of samples in any stretch of time is
 //! then its length over the period, however short the stretch is.
 //!
-//! Where the system refuses a timer (`RLIMIT_SIGPENDING`), the profiler's thread looks at the thread's clock at
-//! each of its ticks and interrupts it: late by up to a tick, but nothing is lost.
+//! Where more threads want to run than there are processors, a thread may be between two turns at each tick, and use
+//! a tenth of a second before it is struck: then the profiler's thread interrupts it. So it does
+//! where the system refuses a timer (`RLIMIT_SIGPENDING`).
 //!
 //! The sums only grow while any capture runs; a capture is the difference between its end and its
 //! beginning, so captures that overlap do not touch each other. Timers run at the fastest of the rates.
@@ -23,34 +24,22 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::buffer::answer::{Answer, QUESTIONS, Wanted};
 use crate::buffer::archive;
 use crate::buffer::living::{Living, living};
 use crate::buffer::names::Names;
-use crate::buffer::question::Question;
 use crate::buffer::thread;
 use crate::capture;
 use crate::per_process::{Numbers, PerProcess};
 use crate::sys;
-use crate::sys::sampling::{self, Sent, Timer};
+use crate::sys::sampling::{self, Sent};
+use sampled::Sampled;
+
+mod sampled;
 
 /// The most expiries a second of CPU time.
 pub(crate) const FASTEST: u32 = 10_000;
 /// A part in so many of a core's time goes into looking for threads at the most.
 const SHARE: u32 = 100;
-
-/// So many nanoseconds of a thread's end may be missing in the mean: the kernel's timers expire at its
-/// tick only, and a thread that ends has used CPU time since. Two ticks of the slowest kernel: where
-/// 64 threads take turns, one that used 100 ms has missed 8 to 14 ms at a tick of 4 ms.
-const END: u64 = 20_000_000;
-
-/// After so many nanoseconds of its CPU time a thread is asked whether it blocks the signal: then it has no
-/// samples, however well its timer works.
-const ASK_AGAIN: u64 = 100_000_000;
-
-/// A thread that has used so many nanoseconds of CPU time has given itself a name, if it will; before it has
-/// its creator's.
-const SETTLED: u64 = 1_000_000;
 
 /// Whether a capture runs: what `look_for_threads` reads before it takes the lock.
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -78,50 +67,12 @@ struct Timers {
     sampled: u64,
     /// Threads that the system had refused a timer and that are gone.
     refused: u64,
-    /// When to look for new threads again.
+    /// When to look for new threads again, and when to ask for time.
     next_look: Option<Instant>,
+    next_asking: Option<Instant>,
     /// Names of threads, each kept until no record carries it: with the last capture they end.
     names: Names,
     random: u64,
-}
-
-struct Sampled {
-    by: By,
-    /// The thread's clock when it was first seen, and when it was read last.
-    began: u64,
-    seen: u64,
-    /// The clock when it was asked last whether it blocks the signal, and whether it did.
-    asked: u64,
-    is_deaf: bool,
-    /// Nothing until the look after the one that found it: to read a thousand would make the start of a capture
-    /// last three times as long.
-    name: Option<&'static &'static str>,
-    /// The thread's clock when its name was read.
-    named: u64,
-}
-
-/// What interrupts a thread for its samples.
-enum By {
-    /// Its timer, which does so until it is dropped.
-    Timer(Timer),
-    /// The profiler's thread, since the system has refused a timer.
-    Asking {
-        /// The thread's clock up to where its time was asked for.
-        until: u64,
-        asked: Option<Question<Answer>>,
-    },
-}
-
-impl Sampled {
-    /// Returns whether the system has refused it a timer.
-    const fn is_refused(&self) -> bool {
-        matches!(self.by, By::Asking { .. })
-    }
-
-    /// Returns whether its name has to be read, once more perhaps.
-    const fn may_have_another_name(&self) -> bool {
-        self.name.is_none() || (self.named < SETTLED && self.named < self.seen)
-    }
 }
 
 /// A capture that runs; ends when dropped.
@@ -303,14 +254,11 @@ impl Timers {
         self.read_clocks();
         self.threads.retain(|thread, sampled| {
             // Numbers come round again, timers do not.
-            let lives = match &sampled.by {
-                By::Timer(timer) => timer.is_of_living(*thread),
-                By::Asking { .. } => sys::is_thread_alive(*thread),
-            };
+            let lives = sampled.is_living(*thread);
             if !lives && sampled.is_refused() {
                 self.refused += 1;
             } else if !lives {
-                self.sampled -= (sampled.seen - sampled.began).min(END);
+                self.sampled -= sampled.end();
             }
             lives
         });
@@ -330,40 +278,21 @@ impl Timers {
         }
         let Some(began) = sampling::thread_cpu(thread) else { return };
         let first = self.random() % self.period;
-        let by = match Timer::start(thread, first, self.period) {
-            Some(timer) => By::Timer(timer),
-            None if !sys::is_thread_alive(thread) => return,
-            // So that the first period ends after `first`, too.
-            None => By::Asking { until: began.wrapping_sub(self.period - first), asked: None },
-        };
-        let sampled =
-            Sampled { by, began, seen: began, asked: began, is_deaf: false, name: None, named: 0 };
+        let Some(sampled) = Sampled::begin(thread, began, first, self.period) else { return };
         self.threads.insert(thread, sampled);
     }
 
-    /// Has threads without a timer record the time that they have used.
+    /// Asks threads for their time that their timers do not, or too late.
     fn ask_for_time(&mut self) {
-        let period = self.period;
-        for (&thread, sampled) in &mut self.threads {
-            let By::Asking { until, asked } = &mut sampled.by else { continue };
-            let waits = asked.as_ref().is_some_and(|question| !question.is_answered());
-            let Some(now) = sampling::thread_cpu(thread) else { continue };
-            let Some(expiries) = expiries(*until, now, period) else {
-                // Another thread has got its number.
-                *until = now;
-                continue;
-            };
-            if expiries == 0 {
-                continue;
-            }
-            if !waits {
-                *until = until.wrapping_add(expiries * period);
-                let wanted = Wanted::CpuTime { expiries, period };
-                *asked = Some(QUESTIONS.ask(thread, |answer| answer.wanted = wanted));
-            }
-            // Again, if the thread has not answered yet: the signal may have been dropped.
-            self.refused_signals |= sampling::interrupt(thread) == Sent::Refused;
+        if self.next_asking.is_some_and(|next| Instant::now() < next) {
+            return;
         }
+        let begin = sampling::own_cpu();
+        for (&thread, sampled) in &mut self.threads {
+            self.refused_signals |= sampled.ask(thread, self.period) == Some(Sent::Refused);
+        }
+        let cost = Duration::from_nanos(sampling::own_cpu().saturating_sub(begin));
+        self.next_asking = Some(Instant::now() + cost * SHARE);
     }
 
     /// Tells threads their names, for their records.
@@ -376,8 +305,7 @@ impl Timers {
         for thread in unnamed {
             let name = sys::thread_name(thread).map(|name| self.names.keep(&name));
             if let Some(sampled) = self.threads.get_mut(&thread) {
-                sampled.name = name;
-                sampled.named = sampled.seen;
+                sampled.set_name(name);
             }
         }
         for block in thread::all() {
@@ -391,24 +319,8 @@ impl Timers {
 
     fn read_clocks(&mut self) {
         for (&thread, sampled) in &mut self.threads {
-            if let Some(now) = sampling::thread_cpu(thread)
-                && !sampled.is_refused()
-            {
-                // Not that of another thread with its number.
-                let now = now.max(sampled.seen);
-                if now - sampled.asked > ASK_AGAIN {
-                    sampled.is_deaf = sys::blocks_timers(thread);
-                    if sampled.is_deaf {
-                        self.sampled -= sampled.seen - sampled.began.max(sampled.asked);
-                    }
-                    sampled.asked = now;
-                }
-                if sampled.is_deaf {
-                    sampled.began = now;
-                } else {
-                    self.sampled += now - sampled.seen;
-                }
-                sampled.seen = now;
+            if let Some(now) = sampling::thread_cpu(thread) {
+                self.sampled = self.sampled.wrapping_add_signed(sampled.read_clock(thread, now));
             }
         }
     }
@@ -422,24 +334,5 @@ impl Timers {
         }
         self.random = self.random.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
         self.random >> 16
-    }
-}
-
-/// Returns how many periods a clock has gone on; nothing if it has gone back, and so is another one.
-fn expiries(until: u64, now: u64, period: u64) -> Option<u64> {
-    // In the beginning `until` may lie before zero.
-    Some(u64::try_from(now.wrapping_sub(until).cast_signed()).ok()? / period)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_has_gone_back_tells_no_time() {
-        assert_eq!(expiries(100, 350, 100), Some(2));
-        assert_eq!(expiries(100, 100, 100), Some(0));
-        assert_eq!(expiries(20_u64.wrapping_sub(50), 70, 100), Some(1));
-        assert_eq!(expiries(100, 99, 100), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What a signal has the thread do that it strikes: record its CPU time, or say where it is.
 
-use crate::buffer::answer::{QUESTIONS, Wanted};
+use crate::buffer::account::{self, Account};
+use crate::buffer::answer::QUESTIONS;
 use crate::buffer::record::Source;
 use crate::capture;
 use crate::per_process::PerProcess;
@@ -23,28 +24,34 @@ pub(crate) fn hear() -> Result<(), &'static str> {
 /// The handler: false if the signal is not ours.
 fn struck(Struck { registers, cause }: Struck) -> bool {
     match cause {
-        Cause::Timer { period, expiries } => {
-            count(registers, expiries, period);
+        // Periods or none: another signal may have come before, or the account may be closed.
+        Cause::CpuTime { account, is_asked } => {
+            count(account::numbered(account), registers, is_asked);
             true
         }
+        // None may be left, if it was taken back.
         Cause::Question => {
-            // None may be left, if it was taken back.
             answer(registers);
             true
         }
-        Cause::Lost => answer(registers),
+        Cause::Lost => {
+            let counts = count(account::of_thread(sys::thread_id()), registers, true);
+            answer(registers) | counts
+        }
     }
 }
 
 fn answer(at: Option<Registers>) -> bool {
-    QUESTIONS.answer(sys::thread_id(), |answer| match answer.wanted {
-        Wanted::Stack => answer.fill(at),
-        Wanted::CpuTime { expiries, period } => count(at, expiries, period),
-    })
+    QUESTIONS.answer(sys::thread_id(), |answer| answer.fill(at))
 }
 
-fn count(at: Option<Registers>, expiries: u64, period: u64) {
-    let nanoseconds = expiries.saturating_mul(period);
-    let values = [expiries.cast_signed(), nanoseconds.cast_signed(), 0, 0];
+/// Records the CPU time that is due; false if none is.
+fn count(account: Option<&Account>, at: Option<Registers>, is_asked: bool) -> bool {
+    let due =
+        account.and_then(|account| account.take(sys::thread_id(), sampling::own_cpu(), is_asked));
+    let Some((periods, period)) = due else { return false };
+    let nanoseconds = periods.saturating_mul(period);
+    let values = [periods.cast_signed(), nanoseconds.cast_signed(), 0, 0];
     capture::record_struck(Source::Cpu, at, values);
+    true
 }

@@ -79,6 +79,22 @@ impl Cache {
         entries.into_iter().flatten().for_each(|entry| entry.uses.set(0));
     }
 
+    /// Gives up all sets. Nobody owns the block but the caller; its thread is gone.
+    pub(crate) fn end(&self) {
+        // An entry that the thread was writing, at a fork, stays as it is.
+        if self.busy.get() {
+            return;
+        }
+        // SAFETY: the caller's alone.
+        let entries = self.entries.get().map(|entries| unsafe { entries.as_ref() });
+        for entry in entries.into_iter().flatten() {
+            entry.uses.set(0);
+            entry.set.take().into_iter().chain(entry.before.take()).for_each(Set::release);
+            // SAFETY: as above.
+            drop(std::mem::take(unsafe { &mut *entry.given.get() }));
+        }
+    }
+
     /// Returns the set of what is in force already and these pairs. Owner only.
     #[inline]
     pub(crate) fn get<'a>(
@@ -130,13 +146,17 @@ impl Cache {
         let inherited = before.into_iter().flat_map(Set::iter);
         let set = intern(inherited.chain(pairs.clone()));
         let alone = InForce { set, entry: None };
-        if set.is_none() || self.busy.replace(true) {
+        if set.is_none() {
+            return alone;
+        }
+        // Before it is busy: it runs code of the user's, which may panic.
+        let given = given(pairs);
+        if self.busy.replace(true) {
             return alone;
         }
         if self.entries.get().is_none() {
             self.entries.set(Some(NonNull::from(Box::leak(Box::default()))));
         }
-        let given = given(pairs);
         let free = self.places(hash).filter(|entry| entry.uses.get() == 0);
         let entry = free.min_by_key(|entry| entry.set.get().is_some());
         let cached = entry.map(|entry| {

@@ -7,9 +7,10 @@
 
 #![allow(unsafe_code, reason = "sets end when nobody holds them, which the table's lock sees to")]
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::ptr;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::budget;
@@ -33,23 +34,42 @@ pub(crate) struct Set {
 
 type Pairs = Box<[(Box<str>, Box<str>)]>;
 
-impl PartialEq for Set {
-    fn eq(&self, other: &Self) -> bool {
-        self.pairs == other.pairs
+/// A set that the table has made, which ends here alone; known by its pairs.
+struct Kept(NonNull<Set>);
+
+// SAFETY: sets are shared until they end, under the table's lock.
+unsafe impl Send for Kept {}
+
+impl Kept {
+    const fn set(&self) -> &'static Set {
+        // SAFETY: leaked by `Table::intern`; it ends when nobody has it.
+        unsafe { self.0.as_ref() }
     }
 }
 
-impl Eq for Set {}
+impl Borrow<Pairs> for Kept {
+    fn borrow(&self) -> &Pairs {
+        &self.set().pairs
+    }
+}
 
-impl Hash for Set {
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.set().pairs == other.set().pairs
+    }
+}
+
+impl Eq for Kept {}
+
+impl Hash for Kept {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.pairs.hash(state);
+        self.set().pairs.hash(state);
     }
 }
 
 #[derive(Default)]
 struct Table {
-    sets: HashSet<&'static Set>,
+    sets: HashSet<Kept>,
     bytes: usize,
 }
 
@@ -82,14 +102,24 @@ impl Set {
 /// Returns the one set of these pairs, held once more; of two with one key the later counts. Nothing
 /// for none.
 pub(crate) fn intern<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'static Set> {
-    let limit = budget::for_labels().max(OTHERS);
+    // Before the lock is taken: it runs code of the user's.
+    let pairs = sorted(pairs);
     let mut table = TABLE.lock();
-    let is_full = table.bytes >= limit;
-    let set = table.intern(sorted(pairs), limit);
+    let is_full = table.bytes >= limit();
+    let set = table.intern(pairs, limit());
     if is_full {
         budget::ask_for_labels();
     }
     set
+}
+
+fn limit() -> usize {
+    budget::for_labels().max(OTHERS)
+}
+
+/// Returns whether so many sets are held that it will not be long until there are too many.
+pub(crate) fn are_many() -> bool {
+    bytes() > limit() / 4 * 3
 }
 
 /// Returns the set with these keys and `[other]` for every value, held once more.
@@ -105,16 +135,16 @@ pub(crate) fn without_values(set: &Set) -> Option<&'static Set> {
 pub(crate) fn end_unused() {
     let mut table = TABLE.lock();
     let mut freed = 0;
-    table.sets.retain(|&set| {
+    let is_unused = |kept: &Kept| {
         // Acquire: pairs with the Release in `release`: nobody reads it any more.
-        let is_held = set.holders.load(Ordering::Acquire) != 0;
-        if !is_held {
-            freed += set.bytes();
-            // SAFETY: leaked by `intern`. Nobody holds it, and it is handed out under this lock alone.
-            drop(unsafe { Box::from_raw(ptr::from_ref(set).cast_mut()) });
-        }
-        is_held
-    });
+        kept.set().holders.load(Ordering::Acquire) == 0
+    };
+    // Taken out first: the table compares those that are in it.
+    for unused in table.sets.extract_if(is_unused) {
+        freed += unused.set().bytes();
+        // SAFETY: leaked by `intern`. Nobody holds it, and it is handed out under this lock alone.
+        drop(unsafe { Box::from_raw(unused.0.as_ptr()) });
+    }
     table.bytes -= freed;
 }
 
@@ -144,31 +174,33 @@ impl Table {
         if pairs.is_empty() {
             return None;
         }
-        let mut set = Set { pairs: pairs.into(), holders: AtomicU64::new(1) };
-        if let Some(known) = self.known(&set) {
+        let mut pairs: Pairs = pairs.into();
+        if let Some(known) = self.known(&pairs) {
             return Some(known);
         }
         if self.bytes >= limit {
-            set.pairs.iter_mut().for_each(|(_, value)| *value = OTHER.into());
-            if let Some(known) = self.known(&set) {
+            pairs.iter_mut().for_each(|(_, value)| *value = OTHER.into());
+            if let Some(known) = self.known(&pairs) {
                 return Some(known);
             }
             if self.bytes >= limit.saturating_mul(2) {
                 // Keys are made up without end as well.
-                set.pairs = Box::new([(OTHER.into(), OTHER.into())]);
-                if let Some(known) = self.known(&set) {
+                pairs = Box::new([(OTHER.into(), OTHER.into())]);
+                if let Some(known) = self.known(&pairs) {
                     return Some(known);
                 }
             }
         }
+        let set = Box::new(Set { pairs, holders: AtomicU64::new(1) });
         self.bytes += set.bytes();
-        let set: &'static Set = Box::leak(Box::new(set));
-        self.sets.insert(set);
+        let kept = Kept(NonNull::from(Box::leak(set)));
+        let set = kept.set();
+        self.sets.insert(kept);
         Some(set)
     }
 
-    fn known(&self, set: &Set) -> Option<&'static Set> {
-        let known: &'static Set = self.sets.get(set)?;
+    fn known(&self, pairs: &Pairs) -> Option<&'static Set> {
+        let known = self.sets.get(pairs)?.set();
         known.hold();
         Some(known)
     }

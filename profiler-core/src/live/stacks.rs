@@ -16,7 +16,7 @@ use crate::buffer::tree::Node;
 use crate::buffer::wait::Wait;
 use crate::labels::Set;
 use crate::merge::{Key, Keys, Stack};
-use crate::sys::sampling::{self, Sent};
+use crate::sys::sampling::{self, Purpose, Sent};
 use crate::sys::{self, Hearing};
 
 /// The longest pause between two looks at what was answered.
@@ -102,7 +102,7 @@ pub(crate) fn ask(
 /// Interrupts a thread, so that it finds its question; false if it will not.
 fn is_told(asked: &Asked, said: &mut FxHashMap<u32, Result<Place, Silence>>) -> bool {
     let thread = asked.question.thread();
-    let sent = sampling::interrupt(thread);
+    let sent = sampling::interrupt(thread, Purpose::Question);
     if sent == Sent::Refused {
         said.insert(thread, Err(Silence::Refused));
     }

@@ -28,7 +28,7 @@ use crate::buffer::record::{Header, Source};
 use crate::merge::{self, Key, Keys, Rows, Stack};
 use crate::own_thread;
 use crate::per_process::{Numbers, PerProcess};
-use crate::sys::sampling::{self, Sent};
+use crate::sys::sampling::{self, Purpose, Sent};
 use crate::sys::{self, Activity, Hearing};
 
 /// So much of a thread's time since its answer is taken for going on where it was: the way back from a
@@ -340,7 +340,7 @@ impl Watched {
             if self.ticks.is_multiple_of(PATIENCE) {
                 // Again, since a signal is dropped that comes while another one is pending.
                 let may_hear = matches!(sys::hearing(thread), Hearing::Hears | Hearing::Untold);
-                let hears = may_hear && sampling::interrupt(thread) == Sent::Yes;
+                let hears = may_hear && sampling::interrupt(thread, Purpose::Question) == Sent::Yes;
                 if !hears && let Some((_, activity)) = sys::thread_activity(thread) {
                     self.stack = stacks.number(marked(activity.marker(), &self.name));
                     self.is_seen = true;
@@ -353,7 +353,7 @@ impl Watched {
         }
         self.ticks = 0;
         self.asked = Some(QUESTIONS.ask(thread, |answer| answer.prepare(depth)));
-        Some(sampling::interrupt(thread))
+        Some(sampling::interrupt(thread, Purpose::Question))
     }
 }
 

@@ -9,7 +9,9 @@ use super::arch;
 pub(super) use super::bounds::{stack_bounds, stack_from};
 pub(super) use super::quit::{is_quitting, on_quit, quit, quit_here};
 use super::sampling;
-pub(super) use super::threads::{blocks_timers, hearing, thread_activity, threads};
+pub(super) use super::threads::{
+    blocks_timers, hearing, thread_activity, threads, waits_of_running,
+};
 
 /// The thread's `errno`, put back when this is dropped: the code that was interrupted may be
 /// about to read its own.

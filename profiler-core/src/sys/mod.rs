@@ -193,6 +193,12 @@ pub(crate) fn hearing(thread: u32) -> Hearing {
     platform::hearing(thread)
 }
 
+/// Returns how often a thread of this process has waited for anything, if it runs now or would if it had a processor; nothing
+/// if not, or if the system does not say. Reads a file, and allocates; not for signal handlers.
+pub(crate) fn waits_of_running(thread: u32) -> Option<u64> {
+    platform::waits_of_running(thread)
+}
+
 /// Returns whether the signal of a timer waits for a thread of this process that blocks it. Reads a file, and allocates; not
 /// for signal handlers.
 pub(crate) fn blocks_timers(thread: u32) -> bool {

@@ -12,7 +12,7 @@ pub(crate) struct Struck {
 #[derive(Debug, Clone, Copy)]
 #[allow(dead_code, reason = "never made here")]
 pub(crate) enum Cause {
-    Timer { period: u64, expiries: u64 },
+    CpuTime { account: u32, is_asked: bool },
     Question,
     Lost,
 }
@@ -39,7 +39,13 @@ pub(crate) enum Sent {
     Refused,
 }
 
-pub(crate) const fn interrupt(_: u32) -> Sent {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    CpuTime(#[allow(dead_code, reason = "nobody is interrupted")] u32),
+    Question,
+}
+
+pub(crate) const fn interrupt(_: u32, _: Purpose) -> Sent {
     Sent::Refused
 }
 
@@ -47,13 +53,17 @@ pub(crate) const fn interrupt(_: u32) -> Sent {
 pub(crate) struct Timer;
 
 impl Timer {
-    pub(crate) const fn start(_: u32, _: u64, _: u64) -> Option<Self> {
+    pub(crate) const fn start(_: u32, _: u32, _: u64, _: u64) -> Option<Self> {
         None
     }
 
     pub(crate) const fn is_of_living(&self, _: u32) -> bool {
         false
     }
+}
+
+pub(crate) const fn tick() -> u64 {
+    0
 }
 
 pub(crate) const fn thread_cpu(_: u32) -> Option<u64> {

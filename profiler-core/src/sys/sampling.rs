@@ -25,25 +25,26 @@ pub(crate) struct Struck {
 /// Why a thread is interrupted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cause {
-    /// Its timer has expired.
-    Timer {
-        /// Nanoseconds between two expiries of the timer.
-        period: u64,
-        /// How often it has expired since its last signal, this time included.
-        expiries: u64,
+    /// To record CPU time.
+    CpuTime {
+        /// The number of the thread's account.
+        account: u32,
+        /// By [`interrupt`], and not by the thread's timer.
+        is_asked: bool,
     },
-    /// By [`interrupt`].
+    /// By [`interrupt`], to say where it is.
     Question,
     /// By [`interrupt`] or by somebody else: the system has had no room for what the signal says
     /// (`RLIMIT_SIGPENDING`).
     Lost,
 }
 
-/// Marks the signals of our timers, above the period: others send SIGPROF too.
-const TAG: usize = 0x7072 << 48;
-const PERIOD: usize = (1 << 48) - 1;
-/// Marks the signals of [`interrupt`].
+/// Mark our signals, above the number of an account: others send SIGPROF too.
+const TIMER: usize = 0x7072 << 48;
+const ASKED: usize = 0x7073 << 48;
 const QUESTION: usize = 0x7173 << 48;
+const ACCOUNT: usize = u32::MAX as usize;
+
 /// The part of the kernel's `siginfo_t` that is filled in for timers and for queued signals.
 #[repr(C)]
 struct Info {
@@ -55,6 +56,7 @@ struct Info {
     /// A timer's number, or the sending process.
     sender: c_int,
     /// A timer's overruns, or the sending user.
+    #[allow(dead_code, reason = "the kernel's")]
     count: c_int,
     value: usize,
 }
@@ -152,13 +154,16 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     let _errno = KeepErrno::new();
     let Some(installed) = installed() else { return };
     // SAFETY: the kernel passes it, with at least so many bytes.
-    let Info { code, sender, count, value, .. } = *unsafe { &*info.cast::<Info>() };
+    let Info { code, sender, value, .. } = *unsafe { &*info.cast::<Info>() };
     let cause = match code {
-        libc::SI_TIMER if value & !PERIOD == TAG => Some(Cause::Timer {
-            period: (value & PERIOD) as u64,
-            expiries: u64::try_from(count).unwrap_or(0) + 1,
-        }),
-        libc::SI_TIMER if value == QUESTION => Some(Cause::Question),
+        libc::SI_TIMER => match value & !ACCOUNT {
+            mark @ (TIMER | ASKED) => {
+                let account = (value & ACCOUNT) as u32;
+                Some(Cause::CpuTime { account, is_asked: mark == ASKED })
+            }
+            QUESTION => Some(Cause::Question),
+            _ => None,
+        },
         libc::SI_USER if sender == 0 => Some(Cause::Lost),
         _ => None,
     };
@@ -185,7 +190,17 @@ pub(crate) enum Sent {
     Refused,
 }
 
-/// Interrupts a thread of this process: its handler finds [`Cause::Question`]. A signal that comes while another one is pending is dropped, and so may have to be sent again.
+/// What a thread is interrupted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// To record CPU time in the account of that number.
+    CpuTime(u32),
+    /// To answer a question.
+    Question,
+}
+
+/// Interrupts a thread of this process. A signal that comes while another one is pending is dropped, and so may have to be
+/// sent again.
 ///
 /// It says of itself that it is a timer's: those the kernel forgets when the process becomes another program,
 /// which any other signal would end.
@@ -193,7 +208,7 @@ pub(crate) enum Sent {
 /// # Signal safety
 ///
 /// System calls only; `errno` is kept.
-pub(crate) fn interrupt(thread: u32) -> Sent {
+pub(crate) fn interrupt(thread: u32, purpose: Purpose) -> Sent {
     let _errno = KeepErrno::new();
     // SAFETY: getpid takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
@@ -206,7 +221,10 @@ pub(crate) fn interrupt(thread: u32) -> Sent {
         padding: 0,
         sender: process,
         count: 0,
-        value: QUESTION,
+        value: match purpose {
+            Purpose::CpuTime(account) => ASKED | account as usize,
+            Purpose::Question => QUESTION,
+        },
     });
     // SAFETY: the information lives and is of the kernel's size; the rest are numbers.
     let sent = unsafe {
@@ -234,15 +252,15 @@ unsafe impl Send for Timer {}
 
 impl Timer {
     /// Makes and starts one on a thread of this process: it expires after `first` nanoseconds of the
-    /// thread's CPU time and every `period` from then on. Nothing if the system refuses, for want of
+    /// thread's CPU time and every `period` from then on, for the account of that number. Nothing if the system refuses, for want of
     /// room for signals (`RLIMIT_SIGPENDING`) or because the thread is gone.
-    pub(crate) fn start(thread: u32, first: u64, period: u64) -> Option<Self> {
+    pub(crate) fn start(thread: u32, account: u32, first: u64, period: u64) -> Option<Self> {
         // SAFETY: zeroed is a value of this type.
         let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = libc::SIGPROF;
         event.sigev_notify_thread_id = thread.cast_signed();
-        event.sigev_value.sival_ptr = ptr::without_provenance_mut(TAG | (period as usize & PERIOD));
+        event.sigev_value.sival_ptr = ptr::without_provenance_mut(TIMER | account as usize);
         let mut timer = MaybeUninit::uninit();
         // SAFETY: both are live; the result is written on success.
         let made = unsafe { libc::timer_create(clock(thread), &raw mut event, timer.as_mut_ptr()) };
@@ -296,6 +314,16 @@ const fn clock(thread: u32) -> libc::clockid_t {
 /// Returns the CPU time of a thread of this process in nanoseconds; nothing if it is gone.
 pub(crate) fn thread_cpu(thread: u32) -> Option<u64> {
     read(clock(thread))
+}
+
+/// Returns the nanoseconds between two looks of the kernel at the timers.
+pub(crate) fn tick() -> u64 {
+    const SLOWEST: u64 = 10_000_000;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the result is a live exclusive value.
+    let read = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    let ticks = (read == 0 && time.tv_sec == 0).then_some(time.tv_nsec.cast_unsigned());
+    ticks.filter(|&tick| tick != 0).unwrap_or(SLOWEST)
 }
 
 /// Returns whether the system tells the CPU time of threads.
@@ -353,7 +381,13 @@ mod tests {
             let line = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
             u64::from_str_radix(line.expect(&status).trim(), 16).unwrap()
         };
-        assert_eq!(pending(|| assert_eq!(interrupt(crate::sys::thread_id()), Sent::Yes)), 0);
+        assert_eq!(
+            pending(|| assert_eq!(
+                interrupt(crate::sys::thread_id(), Purpose::Question),
+                Sent::Yes
+            )),
+            0
+        );
         // Positive control.
         let raise = || {
             // SAFETY: the signal is blocked.
@@ -373,7 +407,7 @@ mod tests {
             ended.recv().unwrap_err();
         });
         let number = told.recv().unwrap();
-        let timer = Timer::start(number, HOUR, HOUR).unwrap();
+        let timer = Timer::start(number, 0, HOUR, HOUR).unwrap();
         assert!(timer.is_of_living(number));
         drop(end);
         thread.join().unwrap();

@@ -97,6 +97,12 @@ pub(super) fn blocks_timers(thread: u32) -> bool {
     })
 }
 
+pub(super) fn waits_of_running(thread: u32) -> Option<u64> {
+    let status = status(thread)?;
+    let waits = field(&status, "voluntary_ctxt_switches:").parse().ok()?;
+    field(&status, "State:").starts_with('R').then_some(waits)
+}
+
 fn status(thread: u32) -> Option<String> {
     std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).ok()
 }
@@ -185,6 +191,18 @@ mod tests {
         let (thread, handle) = started(std::thread::park);
         becomes(thread, Activity::Futex);
         assert_eq!(hearing(thread), Hearing::Hears);
+        handle.thread().unpark();
+        handle.join().unwrap();
+    }
+
+    #[test]
+    fn waits_are_counted_of_a_thread_that_runs() {
+        let before = waits_of_running(thread_id()).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(waits_of_running(thread_id()).unwrap() > before);
+        let (thread, handle) = started(std::thread::park);
+        becomes(thread, Activity::Futex);
+        assert_eq!(waits_of_running(thread), None);
         handle.thread().unpark();
         handle.join().unwrap();
     }

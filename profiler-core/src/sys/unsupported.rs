@@ -51,6 +51,10 @@ pub(super) const fn hearing(_: u32) -> Hearing {
     Hearing::Untold
 }
 
+pub(super) const fn waits_of_running(_: u32) -> Option<u64> {
+    None
+}
+
 pub(super) const fn blocks_timers(_: u32) -> bool {
     true
 }

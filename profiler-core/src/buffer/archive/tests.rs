@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
 use super::super::table::lone_row;
+use super::coarser::without_stack;
 use super::*;
+use crate::buffer::record::OBJECT;
 use crate::loaded::Library;
+use crate::merge::At;
 
 const INSIDE: u64 = 0x1234;
 const ELSEWHERE: u64 = 0x9999;
@@ -60,4 +63,25 @@ fn rows_of_different_libraries_stay_apart() {
     }
     archive.note_closings((vec![closed(1, "a"), closed(2, "b"), closed(3, "a")], 0));
     assert_eq!(rows(&archive), [(0, 1), (1, 1), (2, 2)]);
+}
+
+/// A move tells parts of objects, which make whole ones with those of other rows only.
+#[test]
+fn objects_of_many_rows_that_move_are_as_many() {
+    let mut archive = Archive::default();
+    let before = archive.now();
+    for address in 0..10 {
+        let header = Header { size: 64, ..Header::new(Source::Alloc) };
+        let row = lone_row(header.words(), &[address]);
+        row.add([OBJECT * 3 / 2, 96, 0, 0]);
+        keep(&mut archive, row);
+    }
+    let rows: Vec<_> = archive.rows.keys().map(|&ByKey(row)| row).collect();
+    rows.into_iter().for_each(|row| archive.move_on(row, without_stack(&row.header())));
+    archive.tell_moves();
+    let moved = At::new(before).moved_until(&At::new(archive.now()), Source::Alloc);
+    let (to, from): (Vec<_>, Vec<_>) =
+        moved.values().map(|sums| sums.values).partition(|values| values[0] < 0);
+    assert_eq!(to, [[-15, -960, -15, -960]]);
+    assert_eq!(from, [[1, 96, 1, 96]; 10]);
 }

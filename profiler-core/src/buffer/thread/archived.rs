@@ -30,8 +30,8 @@ impl Thread {
             + self.label_cache.bytes()
     }
 
-    /// Has the tables emptied of a thread that is gone, takes its tree, and begins another one. Nothing if
-    /// the block has an owner, or the system no memory.
+    /// Has the tables emptied of a thread that is gone, ends its claims on labels, takes its tree, and begins
+    /// another one. Nothing if the block has an owner, or the system no memory.
     ///
     /// # Safety
     ///
@@ -40,15 +40,13 @@ impl Thread {
         &self,
         empty_tables: impl FnOnce(),
     ) -> Option<Tree> {
-        let gone = self.owner_id();
-        let is_left = is_left(Process::current(), ARCHIVE)(gone, self.owner.process());
-        if !is_left || !self.owner.take_from(gone, ARCHIVE) {
-            return None;
-        }
+        let gone = self.owner.take(ARCHIVE, is_left(Process::current(), ARCHIVE))?;
         for side in [&self.ordinary, &self.signal] {
             // SAFETY: nobody else owns the block now.
             unsafe { side.tally.recover() };
         }
+        self.set_labels(None);
+        self.label_cache.end();
         empty_tables();
         let tree = new_tree().map(|new| {
             self.set_node_anew(&new);
