@@ -4,13 +4,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use profiler_core::{Config, Kind, Profile, Rates, snapshot, wait, with_labels};
 
-/// More than a quarter of those that there is room for, for each round.
-const THREADS: usize = 60;
+/// Together they use more sets than there is room for.
+const THREADS: usize = 100;
+/// Of the half of a MiB that sets may take, in bytes; without those that threads have forgotten.
+const OF_SETS: usize = 350 << 10;
 /// As many as a thread remembers.
 const SETS: usize = 32;
 
@@ -44,11 +47,15 @@ fn use_sets(round: usize, threads: usize, last: impl Fn() + Sync) {
     });
 }
 
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
 struct Nested;
 
 impl AsRef<str> for Nested {
     fn as_ref(&self) -> &str {
-        with_labels([("inside", "of another")], || wait("inside", || ()));
+        // Another set each time.
+        let value = format!("of another {}", ASKED.fetch_add(1, Ordering::Relaxed));
+        with_labels([("inside", value)], || wait("inside", || ()));
         "nested"
     }
 }
@@ -73,33 +80,35 @@ fn sets_end_with_threads_and_stay_with_what_goes_on() {
     with_labels([("text", "after")], || wait("text", || ()));
     assert_eq!(waits("after"), 1);
 
-    // Threads that are gone have no sets.
-    for round in 0..8 {
-        use_sets(round, THREADS, || ());
-    }
+    // Threads that are gone have no sets, once others want room.
+    use_sets(0, THREADS, || ());
+    let before = profiler_core::stats().bytes;
     let begin = Instant::now();
-    let mut number = 0;
-    while waits("seen by its name") == 0 {
-        number += 1;
-        let value = format!("seen by its name {number}");
-        with_labels([("value", value)], || wait("labelled", || ()));
+    while profiler_core::stats().bytes + OF_SETS > before {
+        for number in 0..4_000 {
+            with_labels([("other", format!("{number:>200}"))], || ());
+        }
+        // Those are used no more either.
+        thread::sleep(Duration::from_millis(200));
         assert!(begin.elapsed() < Duration::from_secs(60), "sets of threads that are gone stay");
-        thread::sleep(Duration::from_millis(20));
     }
 
     // Threads that live have more than there is room for: what goes on meanwhile keeps its values, as long as it does
     // something once in a while.
     let steady = || with_labels([("steady", "one of these")], || wait("steady", || ()));
     steady();
-    use_sets(8, 4 * THREADS, || {
+    use_sets(1, 2 * THREADS, || {
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let Ok(_one) = ONE.try_lock() else { return };
         let begin = Instant::now();
-        let mut made = 1;
+        let (mut made, mut steps) = (1, 0);
         while begin.elapsed() < Duration::from_secs(3) {
-            with_labels([("more", format!("{made:>200}"))], || wait("more", || ()));
-            steady();
-            made += 1;
+            with_labels([("more", format!("{steps:>200}"))], || wait("more", || ()));
+            if steps % 50 == 0 {
+                steady();
+                made += 1;
+            }
+            steps += 1;
             thread::sleep(Duration::from_millis(2));
         }
         assert!(waits("[other]") > 0, "there was room for all");

@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("the path of the test");
@@ -21,7 +22,7 @@ fn build() -> PathBuf {
 }
 
 #[test]
-fn it_says_that_it_cannot_sample_threads_and_does_the_rest() {
+fn it_says_that_it_cannot_sample_threads_and_does_the_rest_though_it_is_closed() {
     let path = CString::new(build().to_str().expect("text")).expect("no zero in it");
     // SAFETY: the library runs nothing when it is loaded.
     let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
@@ -32,4 +33,12 @@ fn it_says_that_it_cannot_sample_threads_and_does_the_rest() {
     // SAFETY: a function of this type.
     let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(function) };
     assert_eq!(function(), 0);
+
+    // Its thread works on in the code of the library, which stays for that.
+    // SAFETY: loaded above.
+    assert_eq!(unsafe { libc::dlclose(library) }, 0);
+    std::thread::sleep(Duration::from_millis(200));
+    // SAFETY: it loads nothing.
+    let again = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    assert!(!again.is_null(), "the library is gone");
 }

@@ -30,10 +30,8 @@ pub(crate) struct Account {
     thread: AtomicU32,
     /// Nanoseconds that a sample stands for.
     period: AtomicU64,
-    /// The thread's clock up to where its time is recorded, as if all of it were recorded in its order.
+    /// The thread's clock up to where its time is recorded.
     until: AtomicU64,
-    /// Who is asked records time from there on only.
-    from: AtomicU64,
 }
 
 /// An account, until it is dropped; its thread may be gone before.
@@ -59,7 +57,8 @@ pub(crate) fn open(thread: u32, until: u64, period: u64) -> Option<Open> {
     let account = &CHUNKS.get(chunk)?.get_or_make(make)[place];
     // Relaxed: published by the next store.
     account.period.store(period, Ordering::Relaxed);
-    account.begin(until);
+    // Release: pairs with the Acquire in `take`.
+    account.until.store(until, Ordering::Release);
     // Release: pairs with the Acquire in `take`.
     account.thread.store(thread, Ordering::Release);
     Some(Open { number, account })
@@ -94,37 +93,26 @@ const fn place(number: u32) -> (usize, usize) {
 }
 
 impl Account {
-    fn begin(&self, until: u64) {
-        // Relaxed: published by the next store.
-        self.from.store(until, Ordering::Relaxed);
-        // Release: pairs with the Acquire in `take`.
-        self.until.store(until, Ordering::Release);
-    }
-
     /// Takes the time up to `now` that is to be recorded, on the thread that it is of: how many periods, each of so many
-    /// nanoseconds. Nothing if there are none, or this is another thread's account. Who is asked takes no time from before
-    /// he was told to.
+    /// nanoseconds. Nothing if there are none, or this is another thread's account.
     ///
     /// # Signal safety
     ///
     /// Atomics.
-    pub(crate) fn take(&self, thread: u32, now: u64, is_asked: bool) -> Option<(u64, u64)> {
+    pub(crate) fn take(&self, thread: u32, now: u64) -> Option<(u64, u64)> {
         // Acquire: pairs with the Release in `open`.
         let is_its = || self.thread.load(Ordering::Acquire) == thread;
         if !is_its() {
             return None;
         }
-        // Acquire: pairs with the Release in `begin`: if the account is another thread's by now, the next look says so.
+        // Acquire: pairs with the Release in `open`: if the account is another thread's by now, the next look says so.
         let until = self.until.load(Ordering::Acquire);
         if !is_its() {
             return None;
         }
-        // Relaxed, both: written before that.
+        // Relaxed: written before that.
         let period = self.period.load(Ordering::Relaxed);
-        let mut time = since(until, now)?;
-        if is_asked {
-            time = time.min(since(self.from.load(Ordering::Relaxed), now)?);
-        }
+        let time = since(until, now)?;
         let periods = time.checked_div(period).filter(|&periods| periods != 0)?;
         let after = until.wrapping_add(periods * period);
         // It fails if the account was opened anew meanwhile. Relaxed: nobody reads anything by it.
@@ -150,21 +138,16 @@ impl Open {
         since(self.until(), now)
     }
 
-    /// Has the thread record the time from there on, when it is asked.
-    pub(crate) fn ask_from(&self, clock: u64) {
-        // Relaxed: the signal that comes next orders it.
-        self.account.from.store(clock, Ordering::Relaxed);
-    }
-
     /// Begins anew: another thread has got the number.
     pub(crate) fn begin(&self, until: u64) {
-        self.account.begin(until);
+        // Relaxed: as a thread's, it is read by the signals that come next.
+        self.account.until.store(until, Ordering::Relaxed);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // Relaxed: whoever opens it next says so with the Release in `begin`. A handler that is at it now takes time
+        // Relaxed: whoever opens it next says so with the Release of `until`. A handler that is at it now takes time
         // that nobody else takes.
         self.account.thread.store(0, Ordering::Relaxed);
         UNUSED.lock().closed.push(self.number);
@@ -186,26 +169,17 @@ mod tests {
     fn time_is_taken_once_in_whole_periods() {
         let open = open(THREAD, 20_u64.wrapping_sub(50), 100).unwrap();
         let account = numbered(open.number()).unwrap();
-        assert_eq!(account.take(THREAD, 69, false), None);
-        assert_eq!(account.take(THREAD, 350, false), Some((3, 100)));
+        assert_eq!(account.take(THREAD, 69), None);
+        assert_eq!(account.take(THREAD, 350), Some((3, 100)));
         assert_eq!((open.until(), open.since(350)), (270, Some(80)));
-        assert_eq!(account.take(THREAD, 350, true), None);
-        assert_eq!(account.take(THREAD, 370, true), Some((1, 100)));
+        assert_eq!(account.take(THREAD, 350), None);
+        assert_eq!(account.take(THREAD, 370), Some((1, 100)));
+        assert!(std::ptr::eq(of_thread(THREAD).unwrap(), account));
         // The clock of another thread.
-        assert_eq!((account.take(THREAD, 200, false), open.since(200)), (None, None));
-        assert_eq!(account.take(THREAD + 1, 900, false), None);
-    }
-
-    #[test]
-    fn who_is_asked_takes_no_time_from_before() {
-        let open = open(THREAD + 2, 0, 100).unwrap();
-        let account = of_thread(THREAD + 2).unwrap();
-        open.ask_from(650);
-        assert_eq!(account.take(THREAD + 2, 1000, true), Some((3, 100)));
-        // What was before is found by the timer.
-        assert_eq!(account.take(THREAD + 2, 1000, false), Some((7, 100)));
+        assert_eq!((account.take(THREAD, 200), open.since(200)), (None, None));
+        assert_eq!(account.take(THREAD + 1, 900), None);
         open.begin(5);
-        assert_eq!(account.take(THREAD + 2, 205, true), Some((2, 100)));
+        assert_eq!(account.take(THREAD, 205), Some((2, 100)));
     }
 
     #[test]
@@ -213,11 +187,11 @@ mod tests {
         let first = open(THREAD + 3, 0, 1).unwrap();
         let account = numbered(first.number()).unwrap();
         drop(first);
-        assert_eq!(account.take(THREAD + 3, 10, false), None);
+        assert_eq!(account.take(THREAD + 3, 10), None);
         assert!(of_thread(THREAD + 3).is_none());
         let many: Vec<_> = (0..1000).map(|n| open(THREAD + 10 + n, 0, 1).unwrap()).collect();
         for (n, open) in (0..).zip(&many) {
-            let taken = numbered(open.number()).unwrap().take(THREAD + 10 + n, 2, false);
+            let taken = numbered(open.number()).unwrap().take(THREAD + 10 + n, 2);
             assert_eq!(taken, Some((2, 1)));
         }
         // Those of other tests are in use beside.

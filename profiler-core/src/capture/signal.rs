@@ -25,8 +25,8 @@ pub(crate) fn hear() -> Result<(), &'static str> {
 fn struck(Struck { registers, cause }: Struck) -> bool {
     match cause {
         // Periods or none: another signal may have come before, or the account may be closed.
-        Cause::CpuTime { account, is_asked } => {
-            count(account::numbered(account), registers, is_asked);
+        Cause::CpuTime { account } => {
+            count(account::numbered(account), registers);
             true
         }
         // None may be left, if it was taken back.
@@ -35,7 +35,7 @@ fn struck(Struck { registers, cause }: Struck) -> bool {
             true
         }
         Cause::Lost => {
-            let counts = count(account::of_thread(sys::thread_id()), registers, true);
+            let counts = count(account::of_thread(sys::thread_id()), registers);
             answer(registers) | counts
         }
     }
@@ -46,9 +46,8 @@ fn answer(at: Option<Registers>) -> bool {
 }
 
 /// Records the CPU time that is due; false if none is.
-fn count(account: Option<&Account>, at: Option<Registers>, is_asked: bool) -> bool {
-    let due =
-        account.and_then(|account| account.take(sys::thread_id(), sampling::own_cpu(), is_asked));
+fn count(account: Option<&Account>, at: Option<Registers>) -> bool {
+    let due = account.and_then(|account| account.take(sys::thread_id(), sampling::own_cpu()));
     let Some((periods, period)) = due else { return false };
     let nanoseconds = periods.saturating_mul(period);
     let values = [periods.cast_signed(), nanoseconds.cast_signed(), 0, 0];

@@ -12,7 +12,7 @@ pub(crate) struct Struck {
 #[derive(Debug, Clone, Copy)]
 #[allow(dead_code, reason = "never made here")]
 pub(crate) enum Cause {
-    CpuTime { account: u32, is_asked: bool },
+    CpuTime { account: u32 },
     Question,
     Lost,
 }

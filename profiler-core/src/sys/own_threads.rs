@@ -7,6 +7,9 @@
 //! But for those that a fault of the thread itself raises: where these are blocked the kernel ends the process at once, past
 //! the handlers by which programs report a crash, or by which a sandbox stands in for a system call.
 //!
+//! A library that the program closes stays as long as a thread of ours runs in it, as it does while a thread has a destructor of it
+//! to run.
+//!
 //! They are threads of C: one of std's waits, when it starts, for a lock of std that in the child of a fork nobody may be
 //! there to give back.
 
@@ -28,6 +31,21 @@ const FAULTS: [libc::c_int; 6] =
 /// Those that run: the kernel's number, and above it that of the process. More than there ever are; one without a place is
 /// taken for the program's that blocks signals.
 static RUNNING: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// Has something to drop when a thread ends.
+struct Stays;
+
+impl Drop for Stays {
+    fn drop(&mut self) {}
+}
+
+thread_local!(static STAYS: Stays = const { Stays });
+
+/// Has the library that this is in stay until the calling thread ends.
+fn stay() {
+    // At the thread's end it stays or goes, whatever is done here.
+    let _ = STAYS.try_with(|_| ());
+}
 
 /// A thread of ours. Goes on when this is dropped.
 #[derive(Debug)]
@@ -53,6 +71,8 @@ pub(super) fn spawn(
     stack_size: usize,
     body: Box<dyn FnOnce() + Send>,
 ) -> io::Result<OwnThread> {
+    // Until the thread does so itself.
+    stay();
     let start = Box::into_raw(Box::new(Start { name, body }));
     let mut attributes = MaybeUninit::uninit();
     // SAFETY: initialises them.
@@ -79,6 +99,7 @@ pub(super) fn spawn(
 }
 
 extern "C" fn begin(start: *mut c_void) -> *mut c_void {
+    stay();
     // SAFETY: made in `spawn`, for this thread alone.
     let start = unsafe { Box::from_raw(start.cast::<Start>()) };
     // SAFETY: the name is ended by zero; the kernel takes 15 bytes of it.

@@ -25,13 +25,8 @@ pub(crate) struct Struck {
 /// Why a thread is interrupted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cause {
-    /// To record CPU time.
-    CpuTime {
-        /// The number of the thread's account.
-        account: u32,
-        /// By [`interrupt`], and not by the thread's timer.
-        is_asked: bool,
-    },
+    /// By its timer or by [`interrupt`], to record CPU time in the account of that number.
+    CpuTime { account: u32 },
     /// By [`interrupt`], to say where it is.
     Question,
     /// By [`interrupt`] or by somebody else: the system has had no room for what the signal says
@@ -40,8 +35,7 @@ pub(crate) enum Cause {
 }
 
 /// Mark our signals, above the number of an account: others send SIGPROF too.
-const TIMER: usize = 0x7072 << 48;
-const ASKED: usize = 0x7073 << 48;
+const CPU_TIME: usize = 0x7072 << 48;
 const QUESTION: usize = 0x7173 << 48;
 const ACCOUNT: usize = u32::MAX as usize;
 
@@ -157,10 +151,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     let Info { code, sender, value, .. } = *unsafe { &*info.cast::<Info>() };
     let cause = match code {
         libc::SI_TIMER => match value & !ACCOUNT {
-            mark @ (TIMER | ASKED) => {
-                let account = (value & ACCOUNT) as u32;
-                Some(Cause::CpuTime { account, is_asked: mark == ASKED })
-            }
+            CPU_TIME => Some(Cause::CpuTime { account: (value & ACCOUNT) as u32 }),
             QUESTION => Some(Cause::Question),
             _ => None,
         },
@@ -222,7 +213,7 @@ pub(crate) fn interrupt(thread: u32, purpose: Purpose) -> Sent {
         sender: process,
         count: 0,
         value: match purpose {
-            Purpose::CpuTime(account) => ASKED | account as usize,
+            Purpose::CpuTime(account) => CPU_TIME | account as usize,
             Purpose::Question => QUESTION,
         },
     });
@@ -260,7 +251,7 @@ impl Timer {
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = libc::SIGPROF;
         event.sigev_notify_thread_id = thread.cast_signed();
-        event.sigev_value.sival_ptr = ptr::without_provenance_mut(TIMER | account as usize);
+        event.sigev_value.sival_ptr = ptr::without_provenance_mut(CPU_TIME | account as usize);
         let mut timer = MaybeUninit::uninit();
         // SAFETY: both are live; the result is written on success.
         let made = unsafe { libc::timer_create(clock(thread), &raw mut event, timer.as_mut_ptr()) };

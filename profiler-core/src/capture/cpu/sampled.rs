@@ -38,12 +38,11 @@ pub(super) struct Sampled {
 }
 
 /// A thread whose timer has not signalled for long.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Late {
     /// How often it has waited for anything.
     waits: u64,
-    /// Its clock, and the clock up to where its time was recorded.
-    clock: u64,
+    /// Its clock up to where its time was recorded.
     until: u64,
 }
 
@@ -139,13 +138,9 @@ impl Sampled {
         if due < period + sampling::tick() * 3 / 2 {
             return None;
         }
-        let late =
-            Late { waits: sys::waits_of_running(thread)?, clock, until: self.account.until() };
+        let late = Late { waits: sys::waits_of_running(thread)?, until: self.account.until() };
         self.late = Some(late);
-        // It must not have waited meanwhile: who is asked where he has waited records his time there.
-        let before =
-            before.filter(|before| (before.waits, before.until) == (late.waits, late.until))?;
-        self.account.ask_from(before.clock);
-        send()
+        // It must not have waited since: who is asked where he has waited records his time there.
+        if before == Some(late) { send() } else { None }
     }
 }
