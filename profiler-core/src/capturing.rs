@@ -1,6 +1,6 @@
 //! Profiles that take time: started, and finished later.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::record::Source;
 use crate::capture::cpu::{self, Truth};
@@ -118,7 +118,7 @@ impl Capture {
         let period = 1_000_000_000 / i64::from(rate);
         let (rows, comment, reasons) = match running {
             Running::Cpu { running, before } => cpu_time(running, before, period),
-            Running::Wall(running) => wall_time(&running, began),
+            Running::Wall(running) => wall_time(&running, rate, began),
         };
         let duration = began.elapsed();
         let comment = reasons.into_iter().fold(comment, |comment, reason| comment + "; " + &reason);
@@ -177,11 +177,32 @@ fn comment(captured: i64, unsampled: i64, lost: i64, truth: Truth) -> String {
 }
 
 /// Returns the wall-clock time since the beginning, what there is to say of it, and why something is missing.
-fn wall_time(running: &wall::Running, began: Instant) -> (Rows, String, Vec<String>) {
-    let Seen { rows, looks, lost_handler, missing, is_refused } = running.seen();
-    let seconds = began.elapsed().as_secs_f64();
-    let comment = format!("looked at all threads {looks} times in {seconds:.3} s");
+fn wall_time(running: &wall::Running, rate: u32, began: Instant) -> (Rows, String, Vec<String>) {
+    let Seen { rows, looks, used, lost_handler, missing, is_refused } = running.seen();
+    let comment = looked(looks, used, rate, began.elapsed());
     (rows, comment, reasons(lost_handler, missing, is_refused))
+}
+
+/// Says how often threads were looked at, and why that was less often than was asked for, if it was.
+fn looked(looks: u64, used: Duration, rate: u32, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let achieved = looks as f64 / seconds;
+    let said = format!(
+        "looked at all threads {looks} times in {seconds:.3} s: {achieved:.1} a second of {rate} asked for"
+    );
+    if achieved > 0.9 * f64::from(rate) {
+        return said;
+    }
+    let a_look = used.as_secs_f64() / looks.max(1) as f64;
+    if a_look * f64::from(wall::SHARE) * f64::from(rate) > 0.9 {
+        let share = 100 / wall::SHARE;
+        format!(
+            "{said}, since a look takes {:.3} ms and all may take {share} % of a processor",
+            a_look * 1e3
+        )
+    } else {
+        format!("{said}, since the processors were busy or the time was short")
+    }
 }
 
 /// Says why something is missing, as far as it is.
@@ -191,4 +212,33 @@ fn reasons(lost_handler: u64, missing: Option<&'static str>, is_refused: bool) -
     });
     let refused = is_refused.then(|| format!("a thread {}", Silence::Refused.reason()));
     [replaced, missing.map(missing_threads), refused].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_looks_is_said_and_why_it_is_low() {
+        let said =
+            |looks, used| looked(looks, Duration::from_micros(used), 100, Duration::from_secs(2));
+        let times = |looks, rate| {
+            format!(
+                "looked at all threads {looks} times in 2.000 s: {rate} a second of 100 asked for"
+            )
+        };
+        assert_eq!(said(199, 2000), times(199, "99.5"));
+        assert_eq!(
+            said(30, 40_000),
+            times(30, "15.0") + ", since a look takes 1.333 ms and all may take 2 % of a processor"
+        );
+        assert_eq!(
+            said(30, 300),
+            times(30, "15.0") + ", since the processors were busy or the time was short"
+        );
+        assert_eq!(
+            said(0, 0),
+            times(0, "0.0") + ", since the processors were busy or the time was short"
+        );
+    }
 }

@@ -61,6 +61,8 @@ pub enum TextForm {
     Heap,
     /// `--- contention:` or `--- mutex:`, delay and count a stack.
     Contention,
+    /// A table of functions in lines that begin with `#`, and folded stacks with the value that tools show first.
+    Report,
 }
 
 /// One row of the list: all that is said about a kind, once.
@@ -170,7 +172,7 @@ static PROFILE: Description = Description {
     values: &[SAMPLES, CPU],
     default_value: None,
     period_type: CPU,
-    text: TextForm::Count,
+    text: TextForm::Report,
     read: Read::Interval,
     delta: false,
 };
@@ -182,7 +184,7 @@ static WALL_ROW: Description = Description {
     values: &[SAMPLES, WALL],
     default_value: None,
     period_type: WALL,
-    text: TextForm::Count,
+    text: TextForm::Report,
     read: Read::Interval,
     delta: false,
 };

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use profiler_core::{Kind, Stats};
+use profiler_core::{Kind, Read, Stats};
 
-use crate::percent::encode_path;
+use crate::path;
 use crate::response::escape_html;
 
 /// One line of the table.
@@ -16,6 +16,8 @@ struct Row {
     /// Whether it is a profile, not one of the small endpoints beside them.
     profile: bool,
     delta: bool,
+    /// Whether it takes as long as `seconds` say, 30 if they say nothing.
+    interval: bool,
 }
 
 /// The endpoints that are no profiles.
@@ -26,6 +28,7 @@ const BESIDE: [Row; 2] = [
         summary: "The command line of this process, its arguments separated by NUL.",
         profile: false,
         delta: false,
+        interval: false,
     },
     Row {
         name: "symbol",
@@ -33,14 +36,15 @@ const BESIDE: [Row; 2] = [
         summary: "Names for addresses: a list of them, separated by +, as the query or in the body of a POST.",
         profile: false,
         delta: false,
+        interval: false,
     },
 ];
 
 /// Writes the page; `memory` is the part on memory, in HTML.
 ///
 /// Links are relative, so that it works wherever it is mounted. If the router took its prefix away
-/// (`stripped`) nobody here knows whether the address ended in the slash that relative links need;
-/// a line of script adds it in the browser.
+/// (`stripped`) nobody here knows whether the address ended in the slash that paths need: links are queries
+/// then, which leave the path as it is, and name the resource.
 pub(crate) fn page(kinds: &[(Kind, usize)], memory: &str, stats: &Stats, stripped: bool) -> String {
     let mut rows: Vec<Row> = kinds
         .iter()
@@ -52,6 +56,7 @@ pub(crate) fn page(kinds: &[(Kind, usize)], memory: &str, stats: &Stats, strippe
                 summary: description.summary,
                 profile: true,
                 delta: description.delta,
+                interval: description.read == Read::Interval,
             }
         })
         .chain(BESIDE)
@@ -59,18 +64,18 @@ pub(crate) fn page(kinds: &[(Kind, usize)], memory: &str, stats: &Stats, strippe
     rows.sort_by_key(|row| row.name);
 
     let mut page = String::from(HEAD);
-    if stripped {
-        page.push_str(SLASH);
-    }
-    page.push_str(INTRODUCTION);
     for row in &rows {
-        write_row(&mut page, row);
+        write_row(&mut page, row, stripped);
     }
-    page.push_str(DUMP);
+    // Writing to a String cannot fail, here and below.
+    let dump = path::link("goroutine", "debug=2", stripped);
+    let _ = write!(
+        page,
+        "</tbody>\n</table>\n<p><a href=\"{dump}\">full goroutine stack dump</a></p>\n"
+    );
     page.push_str(memory);
     page.push_str(DESCRIPTIONS);
     for Row { name, summary, .. } in &rows {
-        // Writing to a String cannot fail, here and below.
         let _ = writeln!(page, "<li><b>{}</b> {}</li>", escape_html(name), escape_html(summary));
     }
     let _ = write!(
@@ -86,17 +91,21 @@ pub(crate) fn page(kinds: &[(Kind, usize)], memory: &str, stats: &Stats, strippe
     page
 }
 
-fn write_row(page: &mut String, row: &Row) {
-    let (link, name) = (encode_path(row.name), escape_html(row.name));
+fn write_row(page: &mut String, row: &Row, stripped: bool) {
+    let link = |query| path::link(row.name, query, stripped);
+    let name = escape_html(row.name);
     let _ =
-        write!(page, "<tr><td>{}</td><td><a href=\"{link}?debug=1\">{name}</a></td>", row.count);
-    page.push_str("<td>");
+        write!(page, "<tr><td>{}</td><td><a href=\"{}\">{name}</a>", row.count, link("debug=1"));
+    if row.interval {
+        page.push_str(" (takes 30 s)");
+    }
+    page.push_str("</td><td>");
     if row.profile {
-        let _ = write!(page, "<a href=\"{link}\">download</a>");
+        let _ = write!(page, "<a href=\"{}\">download</a>", link(""));
     }
     page.push_str("</td><td>");
     if row.delta {
-        let _ = write!(page, "<a href=\"{link}?seconds=30\">next 30 s</a>");
+        let _ = write!(page, "<a href=\"{}\">next 30 s</a>", link("seconds=30"));
     }
     page.push_str("</td></tr>\n");
 }
@@ -117,11 +126,7 @@ td:first-child, th:first-child { text-align: right; font-variant-numeric: tabula
 pre { white-space: pre-wrap }
 .stats { opacity: .7 }
 </style>
-"#;
-
-const SLASH: &str = "<script>location.pathname.endsWith('/') || location.replace(location.pathname + '/')</script>\n";
-
-const INTRODUCTION: &str = r"</head>
+</head>
 <body>
 <h1>/debug/pprof/</h1>
 <p>Add <code>debug=1</code> to the query for the legacy text format, or give an address to
@@ -131,11 +136,6 @@ what comes in that time.</p>
 <table>
 <thead><tr><th>Count</th><th>Profile</th><th></th><th></th></tr></thead>
 <tbody>
-";
-
-const DUMP: &str = r#"</tbody>
-</table>
-<p><a href="goroutine?debug=2">full goroutine stack dump</a></p>
 "#;
 
 const DESCRIPTIONS: &str = "<h2>Profile Descriptions:</h2>\n<ul>\n";
@@ -152,7 +152,7 @@ mod tests {
         let mut memory = Memory::default();
         memory.allocations = Some(Allocations::default());
         memory.resident_bytes = Some(117_700_000);
-        let memory = memory::section(&memory, None);
+        let memory = memory::section(&memory, None, stripped);
         page(&kinds, &memory, &Stats::default(), stripped)
     }
 
@@ -166,10 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_page_without_its_prefix_has_a_script() {
-        assert!(!sample(false).contains("<script"));
-        assert!(sample(true).contains(SLASH));
-        assert_eq!(sample(true).replace(SLASH, ""), sample(false));
+    fn links_of_a_page_without_its_prefix_leave_the_path_as_it_is() {
+        let page = sample(true);
+        for link in [
+            r#"<a href="?show=mutex&amp;debug=1">mutex</a>"#,
+            r#"<a href="?show=mutex">download</a>"#,
+            r#"<a href="?show=mutex&amp;seconds=30">next 30 s</a>"#,
+            r#"<a href="?show=goroutine&amp;debug=2">"#,
+        ] {
+            assert!(page.contains(link), "{link} in {page}");
+        }
+        let links = page.matches(" href=").count();
+        assert_eq!(page.matches(r#" href="?show="#).count(), links);
+        assert!(!page.contains("<script"));
     }
 
     #[test]

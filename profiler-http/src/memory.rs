@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use profiler_core::Memory;
 
+use crate::path::link;
 use crate::response::escape_html;
 
 /// Units of bytes, each 1024 times the one before.
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// Writes the part; `unavailable` says why there is no heap profile, if there is none.
-pub(crate) fn section(memory: &Memory, unavailable: Option<&str>) -> String {
+/// Writes the part; `unavailable` says why there is no heap profile, if there is none. For `stripped` see [`link`].
+pub(crate) fn section(memory: &Memory, unavailable: Option<&str>, stripped: bool) -> String {
     let mut part = String::from(TITLE);
     let mut row = |bytes: i128, what: &str| {
         // Writing to a String cannot fail, here and below.
@@ -47,7 +48,14 @@ pub(crate) fn section(memory: &Memory, unavailable: Option<&str>) -> String {
     }
     part.push_str("</tbody>\n</table>\n");
     if memory.allocations.is_some() {
-        part.push_str(HINT);
+        let [heap, released] =
+            ["debug=1", "gc=1&amp;debug=1"].map(|query| link("heap", query, stripped));
+        let _ = write!(
+            part,
+            r#"<p>Live memory that keeps growing is a leak, which <a href="{heap}">heap</a> names; a rest that keeps growing
+is C code's or fragmentation, of which <a href="{released}">heap?gc=1</a> gives back what it can.</p>
+"#
+        );
     }
     if let Some(unavailable) = unavailable {
         let _ = writeln!(part, "<pre>{}</pre>", escape_html(unavailable));
@@ -79,10 +87,6 @@ const TITLE: &str = "\
 const REST: &str = "the rest, resident without live: C memory, stacks, code, fragmentation, what the \
                     allocator keeps; less what Rust allocated and never touched";
 
-const HINT: &str = r#"<p>Live memory that keeps growing is a leak, which <a href="heap?debug=1">heap</a> names; a rest that keeps growing
-is C code's or fragmentation, of which <a href="heap?gc=1&amp;debug=1">heap?gc=1</a> gives back what it can.</p>
-"#;
-
 #[cfg(test)]
 mod tests {
     use profiler_core::Allocations;
@@ -102,7 +106,7 @@ mod tests {
         let mut memory = Memory::default();
         memory.allocations = allocations;
         (memory.resident_bytes, memory.peak_resident_bytes) = (resident, resident);
-        let part = section(&memory, None);
+        let part = section(&memory, None, false);
         let rows = part.lines().filter_map(|line| line.strip_prefix("<tr><td>"));
         let rows: Vec<_> = rows
             .map(|row| {
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn why_there_is_no_heap_is_escaped() {
-        let part = section(&Memory::default(), Some("Allocator<System>"));
+        let part = section(&Memory::default(), Some("Allocator<System>"), false);
         assert!(part.ends_with("<pre>Allocator&lt;System&gt;</pre>\n"), "{part}");
     }
 

@@ -15,21 +15,56 @@ const MAX_SECONDS: i64 = 3600;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Query<'a>(pub(crate) &'a str);
 
+/// The parameters that there are. Each profile passes over those that mean nothing to it.
+const KNOWN: [&str; 9] =
+    ["debug", "gc", "hz", "idle", "labels", "seconds", "stack", "symbols", "threads"];
+
 impl Query<'_> {
+    /// Refuses a parameter that is nearly one of ours: most likely it was meant to be that one. Others, which clients and
+    /// proxies add for their own ends, are passed over, as Go does.
+    fn check(self) -> Result<(), String> {
+        for pair in self.pairs() {
+            let (key, _) = pair;
+            let lower = key.to_ascii_lowercase();
+            let is_near = |known: &&&str| {
+                // Two letters are near to anything.
+                let most = match known.len() {
+                    0..=2 => 0,
+                    3..=5 => 1,
+                    _ => 2,
+                };
+                strsim::osa_distance(known, &lower) <= most
+            };
+            if KNOWN.contains(&&*key) {
+                continue;
+            }
+            if let Some(meant) = KNOWN.iter().find(is_near) {
+                let known = KNOWN.join(", ");
+                return Err(format!(
+                    "unknown parameter {key:?} - did you mean {meant:?}? There are {known}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns keys and values.
+    ///
+    /// Pairs that cannot be decoded, or hold a semicolon, are passed over, as Go does.
+    fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        let pairs = self.0.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
+        pairs.filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(key, Plus::Space)?, decode(value, Plus::Space)?))
+        })
+    }
+
     /// Returns the first value of that key, empty if there is none.
     ///
-    /// Pairs that cannot be decoded, or hold a semicolon, are passed over, as Go does. Scrapers
-    /// do send keys twice.
-    fn first(self, key: &str) -> String {
-        self.0
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.contains(';'))
-            .filter_map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Some((decode(key, Plus::Space)?, decode(value, Plus::Space)?))
-            })
-            .find_map(|(found, value)| (found == key).then_some(value))
-            .unwrap_or_default()
+    /// Scrapers do send keys twice.
+    pub(crate) fn first(self, key: &str) -> String {
+        let mut pairs = self.pairs();
+        pairs.find_map(|(found, value)| (found == key).then_some(value)).unwrap_or_default()
     }
 
     /// Returns the whole number of that key, 0 if there is none that can be read.
@@ -51,6 +86,8 @@ pub(crate) struct CaptureParams {
     pub(crate) time: Duration,
     /// Samples a second.
     pub(crate) rate: u32,
+    /// Whether it shall be text.
+    pub(crate) text: bool,
     pub(crate) view: View,
 }
 
@@ -63,6 +100,7 @@ impl CaptureParams {
     ///
     /// A sentence for the person who asked.
     pub(crate) fn read(query: Query<'_>, view: View) -> Result<Self, String> {
+        query.check()?;
         let time = match query.integer("seconds") {
             ..1 => 30,
             seconds @ 1..=MAX_SECONDS => seconds,
@@ -83,7 +121,8 @@ impl CaptureParams {
                 })?,
         };
         let time = Duration::from_secs(time.unsigned_abs());
-        Ok(Self { time, rate, view: read_view(query, view)? })
+        let text = query.integer("debug") > 0;
+        Ok(Self { time, rate, text, view: read_view(query, view)? })
     }
 }
 
@@ -113,6 +152,7 @@ impl Params {
         };
         // Go looks at this only where there is no difference to wait for.
         let gc = seconds.is_none() && query.integer("gc") > 0;
+        query.check()?;
         Ok(Self { delta: seconds, debug, gc, view: read_view(query, view)? })
     }
 }
@@ -265,7 +305,6 @@ mod tests {
         gc("gc=-1", false);
         gc("gc=yes", false);
         gc("gc=1.5", false);
-        gc("GC=1", false);
     }
 
     #[test]
@@ -304,6 +343,60 @@ mod tests {
                 r#"invalid value "spam" for "labels" - must be any of span, thread, acquired_at, state, wait, all"#,
             ),
         );
+    }
+
+    #[test]
+    fn what_is_nearly_a_parameter_is_refused_and_what_others_add_is_not() {
+        for (query, meant) in [
+            ("secnods=5", "seconds"),
+            ("second=5", "seconds"),
+            ("Seconds=5", "seconds"),
+            ("stak=logical", "stack"),
+            ("stacks=logical", "stack"),
+            ("label=span", "labels"),
+            ("thread=all", "threads"),
+            ("symbol=none", "symbols"),
+            ("debg=1", "debug"),
+            ("idel=1", "idle"),
+            ("HZ=99", "hz"),
+            ("debug=1&GC=1", "gc"),
+        ] {
+            let key = query.rsplit('&').next().unwrap().split('=').next().unwrap();
+            let expected = format!(
+                "unknown parameter {key:?} - did you mean {meant:?}? There are debug, gc, hz, idle, labels, seconds, stack, symbols, threads"
+            );
+            for read in [
+                Params::read(Query(query), true, View::default()).map(|_| ()),
+                CaptureParams::read(Query(query), View::default()).map(|_| ()),
+            ] {
+                assert_eq!(read, Err(expected.clone()), "{query}");
+            }
+        }
+        // Of Go's clients, scrapers and proxies.
+        for query in [
+            "",
+            "=",
+            "rate=5",
+            "ms=1",
+            "id=1",
+            "t=1",
+            "ts=1700000000",
+            "cpu=1",
+            "host=x",
+            "utm_source=x",
+            "format=proto",
+            "access_token=x",
+            "nocache=1",
+            "time=5",
+            "from=a&until=b",
+            "state=x",
+            "table=1",
+        ] {
+            assert!(Params::read(Query(query), true, View::default()).is_ok(), "{query}");
+        }
+        // Go's own checks come first.
+        let both = Params::read(Query("seconds=x&stak=1"), true, View::default());
+        assert!(both.unwrap_err().contains("positive integer"));
     }
 
     proptest! {

@@ -4,13 +4,16 @@ use http::Method;
 use http::StatusCode;
 
 use crate::params::Query;
-use crate::percent::{Plus, decode};
+use crate::percent::{Plus, decode, encode_path};
 use crate::response::{Response, method_not_allowed, plain, redirect};
 
 /// Where everything is found.
 pub(crate) const ROOT: &str = "/debug/pprof/";
 /// Where scrapers look for wall-clock time, which Go has from elsewhere.
 const FGPROF: &str = "/debug/fgprof";
+
+/// The parameter by which the index of a mounted service names what its links lead to.
+const SHOW: &str = "show";
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +78,14 @@ pub(crate) fn route(
         return Err(if reading { to(ROOT) } else { method_not_allowed(READ) });
     } else {
         match mount {
-            Mount::Anywhere => (decoded.trim_start_matches('/'), true),
+            Mount::Anywhere => (below_debug(decoded.trim_start_matches('/')), true),
             // A person who types only the address gets to the index.
             Mount::Root if decoded == "/" && reading => return Err(to(ROOT)),
             Mount::Root => return Err(plain(StatusCode::NOT_FOUND, "404 page not found")),
         }
     };
-    let resource = match name {
+    let shown = if stripped && name.is_empty() { query.first(SHOW) } else { String::new() };
+    let resource = match if shown.is_empty() { name } else { &shown } {
         "" => Resource::Index,
         "cmdline" => Resource::Cmdline,
         "symbol" => Resource::Symbol,
@@ -95,6 +99,26 @@ pub(crate) fn route(
         _ => return Err(method_not_allowed(READ)),
     }
     Ok(Route { resource, stripped })
+}
+
+/// Returns the name of what a path leads to that a router has taken its prefix from: all of it, or `/debug` alone.
+fn below_debug(name: &str) -> &str {
+    match name {
+        "fgprof" => "wall",
+        "pprof" => "",
+        name => name.strip_prefix("pprof/").unwrap_or(name),
+    }
+}
+
+/// Returns the address of a resource with that query, relative to the page, as it stands in HTML.
+pub(crate) fn link(name: &str, query: &str, stripped: bool) -> String {
+    let name = encode_path(name);
+    match (stripped, query) {
+        (false, "") => name,
+        (false, query) => format!("{name}?{query}"),
+        (true, "") => format!("?{SHOW}={name}"),
+        (true, query) => format!("?{SHOW}={name}&amp;{query}"),
+    }
 }
 
 const READ: &str = "GET, HEAD";
@@ -203,6 +227,18 @@ mod tests {
         check("GET /debug/pprof/mutex", r#"Profile("mutex")"#);
         check("GET /debug/fgprof", r#"Profile("wall")"#);
         check("GET /", "Index, stripped");
+        check("GET /?show=", "Index, stripped");
+        check("GET /?show=mutex&debug=1", r#"Profile("mutex"), stripped"#);
+        check("GET /?show=cmdline", "Cmdline, stripped");
+        check("GET /?show=my/custom+things", r#"Profile("my/custom things"), stripped"#);
+        check("POST /?show=mutex", "405 GET, HEAD");
+        check("GET /mutex?show=block", r#"Profile("mutex"), stripped"#);
+        check("GET /debug/pprof/?show=mutex", "Index");
+        // A router that has taken `/debug` alone.
+        check("GET /fgprof", r#"Profile("wall"), stripped"#);
+        check("GET /pprof", "Index, stripped");
+        check("GET /pprof/", "Index, stripped");
+        check("GET /pprof/mutex", r#"Profile("mutex"), stripped"#);
         check("GET /mutex", r#"Profile("mutex"), stripped"#);
         check("GET //mutex", r#"Profile("mutex"), stripped"#);
         check("POST /symbol", "Symbol, stripped");

@@ -79,7 +79,7 @@ fn page(stripped: bool) -> String {
         .then(|| profiler_core::snapshot(Kind::Heap).err())
         .flatten()
         .map(|unavailable| unavailable.to_string());
-    let memory = memory::section(&memory, unavailable.as_deref());
+    let memory = memory::section(&memory, unavailable.as_deref(), stripped);
     index::page(&kinds, &memory, &profiler_core::stats(), stripped)
 }
 
@@ -148,13 +148,17 @@ fn capture(
     collections: &Bound,
     pause: &dyn Pause,
 ) -> Result<Response, Response> {
-    let CaptureParams { time, rate, view } = CaptureParams::read(query, view)
+    let CaptureParams { time, rate, text, view } = CaptureParams::read(query, view)
         .map_err(|message| error(StatusCode::BAD_REQUEST, &message))?;
     let _place = collecting(collections)?;
     let capture = Capture::start_with(kind, rate).map_err(|reason| unavailable(&reason))?;
     pause.pause(time).map_err(gone)?;
     let profile = capture.finish_with(view);
-    let mut response = attachment(kind.name(), binary(&profile)?);
+    let mut response = if text {
+        ok(Content::Text, written(|body| profile.write_text(body))?)
+    } else {
+        attachment(kind.name(), binary(&profile)?)
+    };
     add_comments(&mut response, "x-profiler-capture", profile.comments());
     Ok(response)
 }

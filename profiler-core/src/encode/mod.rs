@@ -4,6 +4,7 @@
 
 mod pprof;
 mod proto;
+mod report;
 mod text;
 
 #[cfg(test)]

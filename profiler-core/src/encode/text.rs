@@ -6,12 +6,14 @@
 
 use std::io::{self, BufWriter, Write};
 
+use super::report::report;
 use crate::kind::{Kind, TextForm};
 use crate::memory::Memory;
 use crate::profile::{Label, Line, Location, Profile, Row};
 
 impl Profile {
-    /// Writes the legacy text form, as `debug=1` gives it.
+    /// Writes the text form that `debug=1` gives: Go's legacy form, where it has one, else a table of functions and folded
+    /// stacks.
     ///
     /// Of a difference it is for people: tools take no negative total for a profile of the heap. Give
     /// them the binary form ([`Profile::write_to`]).
@@ -25,6 +27,7 @@ impl Profile {
             TextForm::Count => counts(self, &mut writer)?,
             TextForm::Contention => contentions(self, &mut writer)?,
             TextForm::Heap => heap(self, &mut writer)?,
+            TextForm::Report => report(self, &mut writer)?,
         }
         for comment in self.comments() {
             writeln!(writer, "# {comment}")?;
@@ -33,12 +36,13 @@ impl Profile {
     }
 }
 
-/// Writes `NAME profile: total N` and a record for each stack, largest count first.
+/// Writes `NAME profile: total N` and a record for each stack, with its count; first those with most of what tools show first.
 fn counts(profile: &Profile, writer: &mut impl Write) -> io::Result<()> {
     let total: i64 = profile.rows().iter().fold(0, |sum, row| sum.wrapping_add(row.values[0]));
     writeln!(writer, "{} profile: total {total}", profile.kind())?;
     let mut rows: Vec<&Row> = profile.rows().iter().collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.values[0]));
+    let shown_first = profile.kind().default_column();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.values[shown_first]));
     for row in rows {
         write!(writer, "{}", row.values[0])?;
         return_addresses(profile, row, writer)?;

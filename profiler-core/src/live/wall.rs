@@ -41,7 +41,7 @@ const QUESTIONS_A_TICK: usize = 8;
 /// Ticks after which a thread that does not answer is looked at: it may not be able to.
 const PATIENCE: u32 = 4;
 /// A part in so many of a core's time goes into looking at threads.
-const SHARE: u32 = 50;
+pub(crate) const SHARE: u32 = 50;
 /// Distinct stacks that are kept while captures run; further ones are one, `[overflow]`.
 const MAX_STACKS: usize = 16_384;
 
@@ -54,6 +54,8 @@ struct Wall {
     /// Whether the thread is there that ticks.
     ticking: bool,
     last_tick: Option<Instant>,
+    /// CPU time of the looks that the ticking thread has taken.
+    used: Duration,
     threads: FxHashMap<u32, Watched>,
     /// Where questions go on at the next tick.
     next_asked: u32,
@@ -68,6 +70,8 @@ struct Capturing {
     period: Duration,
     depth: usize,
     looks: u64,
+    /// [`Wall::used`] at the beginning.
+    used_before: Duration,
     /// By the numbers of stacks.
     sums: Vec<Sums>,
 }
@@ -118,7 +122,8 @@ pub(crate) fn begin(rate: u32, depth: usize) -> Running {
     wall.tick();
     let number = CAPTURES.next();
     let period = Duration::from_secs(1) / rate;
-    wall.captures.insert(number, Capturing { period, depth, looks: 0, sums: Vec::new() });
+    let capturing = Capturing { period, depth, looks: 0, used_before: wall.used, sums: Vec::new() };
+    wall.captures.insert(number, capturing);
     if !wall.ticking {
         // Without the thread all time goes to where threads are at the end: poor, not wrong.
         wall.ticking = own_thread::spawn(c"profiler-wall", STACK, run).is_ok();
@@ -136,7 +141,9 @@ impl Running {
         let mut wall = WALL.lock();
         wall.tick();
         let mut rows = Rows::default();
+        let mut used = Duration::ZERO;
         let looks = wall.captures.get(&self.number).map_or(0, |capturing| {
+            used = wall.used - capturing.used_before;
             for (key, sums) in wall.stacks.keys.iter().zip(&capturing.sums) {
                 for (on_cpu, [ticks, nanoseconds]) in [(true, sums.running), (false, sums.waiting)]
                 {
@@ -149,6 +156,7 @@ impl Running {
         Seen {
             rows,
             looks,
+            used,
             lost_handler: sampling::lost_handler() - self.lost_handler,
             missing: wall.missing,
             is_refused: wall.is_refused,
@@ -162,6 +170,8 @@ pub(crate) struct Seen {
     pub(crate) rows: Rows,
     /// How often all threads were looked at.
     pub(crate) looks: u64,
+    /// CPU time of these looks.
+    pub(crate) used: Duration,
     /// How often the handler of questions was not found in its place.
     pub(crate) lost_handler: u64,
     /// Why threads may be missing, if the system does not list them.
@@ -204,6 +214,7 @@ fn run() {
         WALL.lock().tick();
         late = begin.elapsed();
         cost = Duration::from_nanos(sampling::own_cpu().saturating_sub(used));
+        WALL.lock().used += cost;
     }
 }
 

@@ -129,7 +129,7 @@ fn every_built_in_profile_gives_a_difference() {
 #[test]
 fn time_is_captured_for_as_long_as_it_is_asked_to() {
     for (query, seconds) in
-        [("", 30), ("?seconds=0", 30), ("?seconds=1.5", 30), ("?seconds=7&hz=10000&debug=1", 7)]
+        [("", 30), ("?seconds=0", 30), ("?seconds=1.5", 30), ("?seconds=7&hz=10000", 7)]
     {
         let fake = Fake { gone: false, waited: Cell::new(None) };
         let response = get_with(&format!("profile{query}"), &Bound::new(1), &fake);
@@ -146,6 +146,14 @@ fn time_is_captured_for_as_long_as_it_is_asked_to() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(fake.waited.get(), Some(Duration::from_secs(7)));
     assert!(is_gzip(&response));
+    for kind in ["profile", "wall"] {
+        let response = get_with(&format!("{kind}?seconds=7&debug=1"), &Bound::new(1), &fake);
+        assert_eq!(header(&response, CONTENT_TYPE), Some("text/plain; charset=utf-8"));
+        assert_eq!(header(&response, CONTENT_DISPOSITION), None);
+        let text = String::from_utf8_lossy(response.body());
+        assert!(text.starts_with(&format!("# {kind}: ")), "{text}");
+        assert!(text.contains("# Folded stacks, in nanoseconds:\n"), "{text}");
+    }
     let fake = Fake { gone: true, waited: Cell::new(None) };
     for kind in ["profile", "wall"] {
         let response = get_with(kind, &Bound::new(1), &fake);
