@@ -132,7 +132,7 @@ fn cpu_time(running: cpu::Running, before: (Rows, At), period: i64) -> (Rows, St
     let truth = running.truth();
     drop(running);
     let (before, began) = before;
-    for (key, sums) in began.moved_until(&at, Source::Cpu) {
+    for (key, sums) in began.moved_until(&at, Source::Cpu, None) {
         merge::add(&mut rows, key, sums.values, None);
     }
     merge::subtract(&mut rows, before);

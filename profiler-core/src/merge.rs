@@ -199,7 +199,7 @@ impl At {
 
     /// Returns what was moved since and until a later reading: what went away from a row is positive,
     /// what came to one negative, so that a difference is right with it.
-    pub(crate) fn moved_until(&self, later: &Self, source: Source) -> Rows {
+    pub(crate) fn moved_until(&self, later: &Self, source: Source, custom: Option<&str>) -> Rows {
         let mut rows = Rows::default();
         let mut keys = Keys::default();
         if let (Self(Some(earlier)), Self(Some(later))) = (self, later) {
@@ -207,7 +207,7 @@ impl At {
             earlier.moves_until(later, |moved| {
                 let (from, to) = moved.rows();
                 let header = from.header();
-                if header.source == source {
+                if is_of(&header, source, custom) {
                     let (values, waits) = (from.values(), from.bucket_values());
                     let mut key = keys.of_row(&header, from);
                     if let Some(path) = moved.path() {
@@ -224,6 +224,11 @@ impl At {
         rows.values_mut().for_each(|sums| sums.values = shown(source, sums.values));
         rows
     }
+}
+
+/// Whether a row is of that source, of custom profiles of that name.
+fn is_of(header: &Header, source: Source, custom: Option<&str>) -> bool {
+    header.source == source && (source != Source::Custom || header.name == custom)
 }
 
 /// Returns the values of a row as they are shown.
@@ -244,9 +249,7 @@ fn shown(source: Source, values: [i64; VALUES]) -> [i64; VALUES] {
 pub(crate) fn tallies(source: Source, custom: Option<&str>) -> (Rows, At) {
     let mut rows = Rows::default();
     let mut keys = Keys::default();
-    let wanted = |header: &Header| {
-        header.source == source && (source != Source::Custom || header.name == custom)
-    };
+    let wanted = |header: &Header| is_of(header, source, custom);
     let mut archive = archive::lock();
     // Whoever reads sees to it as well: the profiler's own thread may get no processor.
     archive.make_room();

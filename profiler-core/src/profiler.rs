@@ -326,28 +326,26 @@ allocator that it has now, if it names one, in the place of std::alloc::System:
 static ALLOCATOR: profiler_core::ProfiledAllocator<std::alloc::System> =
     profiler_core::ProfiledAllocator::new(std::alloc::System);";
 
-/// Returns the source of a kind whose rows are kept in tallies.
-fn source(kind: Kind) -> Option<Source> {
+/// Returns the source of a kind whose rows are kept in tallies, and the name of a custom profile.
+const fn source(kind: Kind) -> Option<(Source, Option<&'static str>)> {
     match kind {
-        Kind::Allocs | Kind::Heap => Some(Source::Alloc),
-        Kind::Block => Some(Source::Block),
-        Kind::Mutex => Some(Source::Mutex),
-        Kind::Custom(_) => Some(Source::Custom),
-        Kind::Threadcreate => Some(Source::Threadcreate),
+        Kind::Allocs | Kind::Heap => Some((Source::Alloc, None)),
+        Kind::Block => Some((Source::Block, None)),
+        Kind::Mutex => Some((Source::Mutex, None)),
+        Kind::Custom(name) => Some((Source::Custom, Some(name))),
+        Kind::Threadcreate => Some((Source::Threadcreate, None)),
         Kind::Goroutine | Kind::Profile | Kind::Spans | Kind::Wall => None,
     }
 }
 
 fn rows(kind: Kind) -> (Rows, At) {
-    match kind {
-        Kind::Allocs | Kind::Heap => merge::heap(),
-        Kind::Block => merge::tallies(Source::Block, None),
-        Kind::Mutex => merge::tallies(Source::Mutex, None),
-        Kind::Custom(name) => merge::tallies(Source::Custom, Some(name)),
-        Kind::Profile | Kind::Wall => (Rows::default(), At::NEVER),
-        Kind::Spans => (merge::spans(), At::NEVER),
-        Kind::Goroutine => (threads::rows(None).0, At::NEVER),
-        Kind::Threadcreate => merge::threads(),
+    match (source(kind), kind) {
+        (Some((Source::Alloc, _)), _) => merge::heap(),
+        (Some((Source::Threadcreate, _)), _) => merge::threads(),
+        (Some((source, custom)), _) => merge::tallies(source, custom),
+        (None, Kind::Spans) => (merge::spans(), At::NEVER),
+        (None, Kind::Goroutine) => (threads::rows(None).0, At::NEVER),
+        (None, _) => (Rows::default(), At::NEVER),
     }
 }
 
@@ -363,8 +361,8 @@ impl Profile {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let moved = match (self.moment(), earlier.moment(), source(self.kind())) {
-            (Some((later, view)), Some((earlier, _)), Some(source)) => {
-                let rows = earlier.moved_until(later, source);
+            (Some((later, view)), Some((earlier, _)), Some((source, custom))) => {
+                let rows = earlier.moved_until(later, source, custom);
                 (!rows.is_empty())
                     .then(|| build(self.kind(), *view, self.period(), self.time(), &rows))
             }

@@ -106,7 +106,9 @@ fn sets_end_with_threads_and_stay_with_what_goes_on() {
             with_labels([("more", format!("{steps:>200}"))], || wait("more", || ()));
             if steps % 50 == 0 {
                 steady();
-                made += 1;
+                // On a thread that is gone at once.
+                thread::spawn(steady).join().expect("no panic");
+                made += 2;
             }
             steps += 1;
             thread::sleep(Duration::from_millis(2));

@@ -129,19 +129,15 @@ impl Open {
 
     /// Returns up to where the thread's time is recorded.
     pub(crate) fn until(&self) -> u64 {
-        // Relaxed: a figure.
-        self.account.until.load(Ordering::Relaxed)
+        // Acquire: the clock is read after.
+        self.account.until.load(Ordering::Acquire)
     }
 
-    /// Returns the nanoseconds that are not recorded; nothing if the clock has gone back, and so is another one.
-    pub(crate) fn since(&self, now: u64) -> Option<u64> {
-        since(self.until(), now)
-    }
-
-    /// Begins anew: another thread has got the number.
-    pub(crate) fn begin(&self, until: u64) {
-        // Relaxed: as a thread's, it is read by the signals that come next.
-        self.account.until.store(until, Ordering::Relaxed);
+    /// Begins anew at `clock`, since another thread has got the number; unless time was recorded after `until` was read.
+    pub(crate) fn begin(&self, until: u64, clock: u64) {
+        // Relaxed, both: it is read by the signals that come next.
+        let _ =
+            self.account.until.compare_exchange(until, clock, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -154,8 +150,9 @@ impl Drop for Open {
     }
 }
 
-/// In the beginning a clock is before the time up to where it is recorded: that may lie before zero.
-fn since(until: u64, now: u64) -> Option<u64> {
+/// Returns the nanoseconds up to `now` that are not recorded; nothing if the clock has gone back, and so is another one.
+pub(crate) fn since(until: u64, now: u64) -> Option<u64> {
+    // In the beginning `until` may lie before zero.
     u64::try_from(now.wrapping_sub(until).cast_signed()).ok()
 }
 
@@ -171,14 +168,17 @@ mod tests {
         let account = numbered(open.number()).unwrap();
         assert_eq!(account.take(THREAD, 69), None);
         assert_eq!(account.take(THREAD, 350), Some((3, 100)));
-        assert_eq!((open.until(), open.since(350)), (270, Some(80)));
+        assert_eq!((open.until(), since(270, 350)), (270, Some(80)));
         assert_eq!(account.take(THREAD, 350), None);
         assert_eq!(account.take(THREAD, 370), Some((1, 100)));
         assert!(std::ptr::eq(of_thread(THREAD).unwrap(), account));
         // The clock of another thread.
-        assert_eq!((account.take(THREAD, 200), open.since(200)), (None, None));
+        assert_eq!((account.take(THREAD, 200), since(open.until(), 200)), (None, None));
         assert_eq!(account.take(THREAD + 1, 900), None);
-        open.begin(5);
+        // Time was recorded since it was looked at: that stays so.
+        open.begin(270, 5);
+        assert_eq!(open.until(), 370);
+        open.begin(370, 5);
         assert_eq!(account.take(THREAD, 205), Some((2, 100)));
     }
 

@@ -143,6 +143,7 @@ impl Archive {
             return;
         }
         count_ending();
+        self.emptied += 1;
         if labels_wait || paths_wait {
             self.end_threads();
         }
@@ -160,7 +161,6 @@ impl Archive {
 
     /// Takes the rows of all threads in.
     fn empty_tables(&mut self) {
-        self.emptied += 1;
         self.note_closings(stack::noted());
         for thread in thread::all() {
             self.empty_tables_of(thread);
@@ -290,6 +290,11 @@ impl Archive {
     /// Takes a row in, or its sums; false if it is needed no more.
     fn keep(&mut self, row: Row) -> bool {
         let mut header = row.header();
+        // Asked once: whoever holds it may let go at any time. Nobody takes a hold who has none.
+        let is_held = row.is_held();
+        if !is_held && header.source == Source::Custom && row.custom_count() == 0 {
+            return false;
+        }
         let path = header.node;
         header.node = path.and_then(|node| self.common(node));
         let cut = path.filter(|path| path.depth() != header.node.map_or(0, Node::depth));
@@ -300,13 +305,9 @@ impl Archive {
         }
         // SAFETY: it is in no table, and this has the lock.
         unsafe { row.retitle(header.words()) };
-        let goes = !row.is_held() && header.source == Source::Custom && row.custom_count() == 0;
-        if goes {
-            return false;
-        }
-        let known = self.rows.get_key_value(&ByKey(row)).filter(|_| !row.is_held());
+        let known = self.rows.get_key_value(&ByKey(row)).filter(|_| !is_held);
         let to = known.map_or(row, |(&ByKey(known), _)| known);
-        if row.is_held() {
+        if is_held {
             self.bytes += row.size();
             self.held.push(row);
         } else if to != row {

@@ -81,7 +81,7 @@ enum Stack {
 
 /// The number of a thread that is never alive: the owner of blocks that are set aside for signals.
 const NOBODY: u32 = i32::MAX as u32;
-/// Another one: the owner of a block whose paths are being ended.
+/// Another one: the owner of a block of which something is being ended.
 const ARCHIVE: u32 = NOBODY - 1;
 
 // SAFETY: the cells are touched by the owning thread alone: `current` gives out the block of the
@@ -190,10 +190,13 @@ pub(crate) fn prepare_for_signals(threads: &[u32], depth: usize) {
     let here = Process::current();
     let mut is_any_left = true;
     for _ in spare..without {
-        is_any_left = is_any_left && THREADS.claim_now(NOBODY, is_left(here, NOBODY)).is_some();
-        if is_any_left {
+        let claim = || THREADS.claim_now(ARCHIVE, is_left(here, ARCHIVE));
+        if let Some(left) = is_any_left.then(claim).flatten() {
+            left.end_claims();
+            left.owner.give_back(NOBODY);
             continue;
         }
+        is_any_left = false;
         let Some(thread) = Thread::allocate(NOBODY, here.number(), depth) else { return };
         THREADS.push(thread);
     }

@@ -45,6 +45,8 @@ impl Archive {
     /// Ends label sets that nobody holds. If many are left, takes the values from rows that have not changed
     /// for long.
     pub(super) fn end_labels(&mut self) {
+        // Rows that were moved have claims, unless somebody asks for them.
+        self.tell_moves();
         labels::end_unused();
         if labels::are_many() {
             let now = Instant::now();
@@ -52,6 +54,7 @@ impl Archive {
             if now - when >= REST {
                 self.aging = Some((self.emptied, now));
                 self.take_values(emptied);
+                self.tell_moves();
                 labels::end_unused();
             }
         }

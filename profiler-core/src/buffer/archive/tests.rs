@@ -79,9 +79,31 @@ fn objects_of_many_rows_that_move_are_as_many() {
     let rows: Vec<_> = archive.rows.keys().map(|&ByKey(row)| row).collect();
     rows.into_iter().for_each(|row| archive.move_on(row, without_stack(&row.header())));
     archive.tell_moves();
-    let moved = At::new(before).moved_until(&At::new(archive.now()), Source::Alloc);
+    let moved = At::new(before).moved_until(&At::new(archive.now()), Source::Alloc, None);
     let (to, from): (Vec<_>, Vec<_>) =
         moved.values().map(|sums| sums.values).partition(|values| values[0] < 0);
     assert_eq!(to, [[-15, -960, -15, -960]]);
     assert_eq!(from, [[1, 96, 1, 96]; 10]);
+}
+
+#[test]
+fn moves_of_other_custom_profiles_are_none() {
+    let mut archive = Archive::default();
+    let before = archive.now();
+    for (name, address) in [("a", 1), ("b", 1)] {
+        let header = Header { name: Some(name), ..Header::new(Source::Custom) };
+        let row = lone_row(header.words(), &[address]);
+        row.add([1, 0, 0, 0]);
+        keep(&mut archive, row);
+    }
+    let rows: Vec<_> = archive.rows.keys().map(|&ByKey(row)| row).collect();
+    rows.into_iter().for_each(|row| archive.move_on(row, without_stack(&row.header())));
+    archive.tell_moves();
+    let now = At::new(archive.now());
+    let moved = |name| At::new(Arc::clone(&before)).moved_until(&now, Source::Custom, name);
+    for (name, expected) in [(Some("a"), [-1, 1].as_slice()), (Some("c"), &[])] {
+        let mut values: Vec<_> = moved(name).values().map(|sums| sums.values[0]).collect();
+        values.sort_unstable();
+        assert_eq!(values, expected, "{name:?}");
+    }
 }

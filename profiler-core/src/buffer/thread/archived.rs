@@ -30,6 +30,12 @@ impl Thread {
             + self.label_cache.bytes()
     }
 
+    /// Ends the claims on labels of a thread that is gone; for whoever owns the block meanwhile.
+    pub(super) fn end_claims(&self) {
+        self.set_labels(None);
+        self.label_cache.end();
+    }
+
     /// Has the tables emptied of a thread that is gone, ends its claims on labels, takes its tree, and begins
     /// another one. Nothing if the block has an owner, or the system no memory.
     ///
@@ -45,8 +51,7 @@ impl Thread {
             // SAFETY: nobody else owns the block now.
             unsafe { side.tally.recover() };
         }
-        self.set_labels(None);
-        self.label_cache.end();
+        self.end_claims();
         empty_tables();
         let tree = new_tree().map(|new| {
             self.set_node_anew(&new);

@@ -124,10 +124,12 @@ impl Sampled {
     /// Has the thread record its time, if it is interrupted by nobody else; returns what has become of the signal.
     pub(super) fn ask(&mut self, thread: u32, period: u64) -> Option<Sent> {
         let before = self.late.take();
+        // Before the clock: the thread may record time meanwhile.
+        let until = self.account.until();
         let clock = sampling::thread_cpu(thread)?;
-        let Some(due) = self.account.since(clock) else {
+        let Some(due) = account::since(until, clock) else {
             // Another thread has got its number.
-            self.account.begin(clock);
+            self.account.begin(until, clock);
             return None;
         };
         // Again at each tick, if the thread has not answered yet: the signal may have been dropped.
@@ -138,7 +140,7 @@ impl Sampled {
         if due < period + sampling::tick() * 3 / 2 {
             return None;
         }
-        let late = Late { waits: sys::waits_of_running(thread)?, until: self.account.until() };
+        let late = Late { waits: sys::waits_of_running(thread)?, until };
         self.late = Some(late);
         // It must not have waited since: who is asked where he has waited records his time there.
         if before == Some(late) { send() } else { None }
