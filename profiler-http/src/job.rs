@@ -4,7 +4,6 @@
 //! happen on a thread of the caller's runtime. The future and the thread share one place for the
 //! response; dropping the future tells the thread that nobody waits any more.
 
-use profiler_core::__private::spawn;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use http::StatusCode;
 use crate::bound::Bound;
 use crate::respond::{COLLECTIONS, Gone, Pause, Request, respond};
 use crate::response::{Response, error};
-use crate::server::{STACK_SIZE, THREAD_NAME};
+use crate::workers;
 
 /// Threads that answer at one time: the collections there may be, and as many small requests.
 static THREADS: Bound = Bound::new(16);
@@ -58,7 +57,7 @@ impl Job {
                 exchange.complete(response);
             }
         };
-        spawn(THREAD_NAME, STACK_SIZE, run).map_err(|_| busy())?;
+        workers::run(run).map_err(|_| busy())?;
         Ok(Self(exchange))
     }
 }

@@ -116,6 +116,7 @@ mod server;
 mod service;
 mod symbol;
 mod token;
+mod workers;
 
 pub use access::Access;
 pub use body::Body;

@@ -129,11 +129,21 @@ fn last(args: &Args, function: &Function) -> TokenStream {
         return function.with_body(&function.body);
     }
     let body = if function.signature.asyncness.is_some() {
-        asynchronous(args, function)
+        Some(asynchronous(args, function))
     } else {
-        returned_future(args, function).unwrap_or_else(|| synchronous(args, function))
+        returned_future(args, function)
     };
-    function.with_body(&body)
+    body.map_or_else(|| out_of_line(args, function), |body| function.with_body(&body))
+}
+
+/// A function that stands in stacks by its name, without debug information as well: inlined it would be its caller. Futures
+/// are polled out of line.
+fn out_of_line(args: &Args, function: &Function) -> TokenStream {
+    let mut function = function.clone();
+    if !function.attrs.iter().any(|attr| attr.path().is_ident("inline")) {
+        function.attrs.push(parse_quote!(#[inline(never)]));
+    }
+    function.with_body(&synchronous(args, &function))
 }
 
 fn synchronous(args: &Args, function: &Function) -> TokenStream {

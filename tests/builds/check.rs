@@ -258,7 +258,11 @@ fn system(build: &Build, cpu: &View<'_>, found: &mut Found) {
 fn locks(build: &Build, mutex: &View<'_>, block: &View<'_>, found: &mut Found) {
     let by = [
         ("stock", "subject::work::hold", "subject::work::wait_for"),
-        ("till", "subject::work::hold_in_a_vector", "subject::work::lend"),
+        (
+            "till",
+            "subject::work::hold_in_a_vector",
+            "subject::work::lend::{{closure}}::{{closure}}",
+        ),
     ];
     for (lock, holder, waiter) in by {
         let sum = |view: &View<'_>| -> i64 {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "pin projection to the one field that is pinned")]
 
 use std::future::Future;
+use std::hint;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -52,7 +53,9 @@ impl<F: Future> Future for Profiled<F> {
         });
         // SAFETY: `this` came out of a pin.
         let inner = unsafe { Pin::new_unchecked(&mut this.inner) };
-        let result = inner.poll(context);
+        // Not inlined here: without debug information its frame would be ours.
+        let out_of_line: fn(Pin<&mut F>, &mut Context<'_>) -> Poll<F::Output> = F::poll;
+        let result = hint::black_box(out_of_line)(inner, context);
         drop(poll);
         if result.is_pending() && thread.is_some() {
             this.pending_since = Some(clock::now());

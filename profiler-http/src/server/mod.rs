@@ -1,12 +1,11 @@
 //! The server: HTTP/1.1 on threads of its own.
 //!
 //! It has to answer when the application cannot, so it shares nothing with the application's
-//! runtime: one thread accepts, and each connection gets a thread for its one request. Both are
+//! runtime: one thread accepts, and each connection gets one for its one request, of a few that stay. All are
 //! idle in the kernel until somebody asks. Threads are bounded, and so is the time of each client.
 
 use profiler_core::__private::{OwnSocket, OwnThread, close_inherited, process_number, spawn};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +14,7 @@ use std::time::Duration;
 
 use self::connection::Patience;
 use crate::access::Guard;
+use crate::workers::{self, STACK_SIZE, THREAD_NAME};
 
 mod connection;
 mod date;
@@ -26,12 +26,6 @@ const MAX_ANSWERING: usize = 16;
 /// Connections of every sort, also those that are refused or take their leave; further ones are
 /// closed without a word.
 const MAX_CONNECTIONS: usize = 32;
-/// The stack of each thread, as std gives it: demangling and debug information may nest deeply, and
-/// only what is touched is ever in memory.
-pub(crate) const STACK_SIZE: usize = 2 << 20;
-/// The name of each thread; Linux keeps 15 bytes.
-pub(crate) const THREAD_NAME: &CStr = c"profiler-http";
-
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -132,7 +126,7 @@ fn welcome(stream: OwnSocket<TcpStream>, context: &Arc<Context>) -> io::Result<(
     let stream = Arc::new(stream);
     let Some(mut entry) = Entry::new(&stream, context) else { return Ok(()) };
     stream.set_nodelay(true)?;
-    spawn(THREAD_NAME, STACK_SIZE, move || {
+    workers::run(move || {
         let answered = if entry.answering {
             connection::answer(&stream, &entry.context)
         } else {
@@ -142,8 +136,7 @@ fn welcome(stream: OwnSocket<TcpStream>, context: &Arc<Context>) -> io::Result<(
         entry.answered();
         // An error of the socket means that the client has gone: there is nobody to tell.
         drop(answered.and_then(|()| connection::part(&stream, entry.context.patience.goodbye)));
-    })?;
-    Ok(())
+    })
 }
 
 /// A connection's line in the list, taken out when the connection ends in whatever way.

@@ -11,8 +11,11 @@ mod work;
 
 use std::alloc::System;
 use std::fs::{self, File};
+use std::future::Future;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use profiler_core::{
     Capture, Config, Kind, LabelView, Profile, ProfiledAllocator, Rates, View, parking_lot,
@@ -125,10 +128,13 @@ fn lend() {
             work::use_up(MILLISECOND);
         });
     });
-    work::lend(&TILL, || {
+    let lending = work::lend(&TILL, || {
         lent.send(()).expect("the other end lives");
         is_held.recv().expect("the other end lives");
     });
+    // It waits for nothing but the lock.
+    let polled = pin!(lending).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_ready());
     borrower.join().expect("no panic");
 }
 

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use profiler_core::parking_lot;
 use profiler_core::sync::Mutex;
+use profiler_core::{parking_lot, profiled};
 
 use crate::{MILLISECOND, facts};
 
@@ -108,19 +108,17 @@ pub(crate) fn hold<R>(lock: &Mutex<u32>, meanwhile: impl FnOnce() -> R) -> R {
     result
 }
 
-#[inline(never)]
+/// Stands in stacks since it is profiled, small as it is.
+#[profiled]
 pub(crate) fn wait_for(lock: &Mutex<u32>) {
     *lock.lock().expect("not poisoned") += 1;
-    keep!();
 }
 
 /// Gives the lock up meanwhile, and takes it again in the destructor of a value of another crate.
-#[inline(never)]
-pub(crate) fn lend(lock: &parking_lot::Mutex<u32>, meanwhile: impl FnOnce()) {
+#[profiled]
+pub(crate) async fn lend(lock: &parking_lot::Mutex<u32>, meanwhile: impl FnOnce()) {
     let mut guard = lock.lock();
     parking_lot::MutexGuard::unlocked(&mut guard, meanwhile);
-    drop(guard);
-    keep!();
 }
 
 /// Holds the lock meanwhile, in a vector that drops it.

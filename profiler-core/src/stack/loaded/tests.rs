@@ -106,13 +106,14 @@ fn a_closing_that_is_heard_is_sure_whatever_came_meanwhile() {
     is_unloaded(std::ptr::without_provenance_mut(name as usize));
     assert!(is_stale(0x7800) && !is_stale(0x8800));
     let after = closings_under(&inside);
-    assert!(after > before);
     // A second call, and one with an old name, say nothing new.
     is_unloaded(std::ptr::without_provenance_mut(name as usize));
     libraries.look(found(&[("b", 0x7000)]), (2, 1));
     is_unloaded(std::ptr::without_provenance_mut(name as usize));
     assert_eq!(told(&mut libraries), ["a 7000"]);
-    assert_eq!(libraries.closed().0[0].number, after);
+    // What other tests close in the same region meanwhile may come after it.
+    let number = libraries.closed().0[0].number;
+    assert!(before < number && number <= after, "{before} {number} {after}");
     assert!(!is_stale(0x7800));
 }
 
