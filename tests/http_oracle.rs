@@ -149,7 +149,10 @@ const TABLE: &[(&str, &str, Agree)] = &[
     ("GET", "/debug/pprof/symbol?debug=1", Whole),
     // CPU time, which every request collects for a while.
     ("GET", "/debug/pprof/profile?seconds=1", Head),
-    ("HEAD", "/debug/pprof/profile?seconds=1&debug=1", Head),
+    ("HEAD", "/debug/pprof/profile?seconds=1", Head),
+    ("HEAD", "/debug/pprof/profile?seconds=1&debug=1", Not(200, "text, for terminals")),
+    // What is nearly a parameter.
+    ("GET", "/debug/pprof/block?debg=1", Not(400, "most likely it was meant to be one")),
     // Methods.
     ("POST", "/debug/pprof/", Whole),
     ("POST", "/debug/pprof/block", Whole),

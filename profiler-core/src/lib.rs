@@ -53,14 +53,13 @@
 //!
 //! It sees allocations of a [`ProfiledAllocator`], not those of C code nor what is mapped by `mmap`, and
 //! locks of [`sync`] and, with the feature, `parking_lot`; not those that nobody prefixed.
-//! Threads are known from their first lock, span or label on, those of [`thread`] from their start.
+//! Threads are seen with the stack that created them if they are those of [`thread`].
 //! On platforms other than Linux on x86_64 and aarch64 stacks are paths of spans.
 //!
 //! # Yours to see to
 //!
 //! Profiles show names of functions, locks and labels: mind who may read them. Labels with many
-//! values make many series in some servers. Memory that Rust allocates must be freed by Rust:
-//! a block handed to C's `free` crashes the program if it was sampled.
+//! values make many series in some servers.
 //!
 //! # Signals
 //!
@@ -79,7 +78,7 @@
 //! that blocks a signal in its threads and waits for it (`sigwait`, `signalfd`) gets it. Not blocked are those that only a fault of the
 //! thread itself raises, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP and SIGSYS: handlers that report a crash, or that a
 //! sandbox has, are called on these threads too. Since they block SIGPROF, what they use of CPU time is `[unsampled]`,
-//! [`Kind::Wall`] leaves them out, and [`ThreadView::All`] shows what the kernel says of them.
+//! [`Kind::Wall`] and [`Kind::Goroutine`] leave them out.
 //!
 //! # Forks
 //!

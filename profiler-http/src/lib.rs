@@ -64,7 +64,7 @@
 //!
 //! | parameter | meaning |
 //! |---|---|
-//! | `debug=1` | text for people; `goroutine?debug=2` shows each thread by itself |
+//! | `debug=1` | text for people, of `profile` and `wall` too; `goroutine?debug=2` shows each thread by itself |
 //! | `seconds=N` | what comes in the next N seconds; of `heap` what grew, or shrank |
 //! | `hz=N` | samples a second of `profile` and `wall`, 1 to 10,000 (100) |
 //! | `threads=all` | `goroutine` only: the stack of every thread as it is now; interrupts each |
@@ -78,7 +78,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PROFILER_DISABLED` | 1 or true: [`serve`] opens nothing, [`service`] answers 503, nothing is recorded; 0 or false: as if not set |
+//! | `PROFILER_DISABLED` | 1 or true: [`serve`] opens nothing and starts nothing, [`service`] answers 503; 0 or false: as if not set |
 //! | `PROFILER_ADDR` | the address to listen on, instead of the program's; one that other machines can reach needs a token |
 //! | `PROFILER_TOKEN` | a token that every request must show, instead of the program's |
 //! | `PROFILER_TOKEN_FILE` | the same, read from a file |

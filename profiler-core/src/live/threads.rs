@@ -64,7 +64,7 @@ impl Activity {
     }
 }
 
-/// Returns the state of every thread of the process. Each is asked for so many frames of its stack, unless
+/// Returns the state of every thread of the process but the profiler's. Each is asked for so many frames of its stack, unless
 /// that is nothing: then the stacks are those that threads have published, and nobody is disturbed.
 pub(crate) fn states(asked: Option<usize>) -> States {
     // First: who is asked runs for a moment.
@@ -74,6 +74,7 @@ pub(crate) fn states(asked: Option<usize>) -> States {
     let numbers: BTreeSet<_> = lists.into_iter().flat_map(|living| living.numbers).collect();
     let threads: Vec<_> = numbers
         .into_iter()
+        .filter(|thread| !sys::is_own_thread(*thread))
         .filter_map(|thread| Some((thread, sys::thread_activity(thread)?)))
         .collect();
     let all = threads.iter().map(|(thread, _)| *thread);
