@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use profiler_tests::imports;
 use profiler_tests::sources::{File, repository, root};
 
 /// Longer files have a second noun in them; those that may be longer stand here with the reason.
@@ -118,6 +119,20 @@ fn circles(files: &[File]) -> Vec<String> {
 /// The part of profiler-core that a file belongs to.
 fn module(part: &str) -> &str {
     part.trim_end_matches(".rs").split('/').next().unwrap_or_default()
+}
+
+/// The files that import themselves through others.
+fn circles_of_files(files: &[File]) -> Vec<String> {
+    let files: Vec<_> = files.iter().filter(|(path, _)| !is_test(path)).cloned().collect();
+    let of_crate = |package: &str| -> Vec<String> {
+        let imports = imports::imports(&format!("{package}/src/"), &files);
+        let files = imports::in_circles(&imports).into_iter();
+        files.map(|file| format!("{package}/src/{file} imports itself through others")).collect()
+    };
+    ["profiler-core", "profiler-http", "profiler-macros"]
+        .into_iter()
+        .flat_map(of_crate)
+        .collect::<Vec<_>>()
 }
 
 fn lengths(files: &[File]) -> Vec<String> {
@@ -240,6 +255,11 @@ fn platforms_differ_in_one_place_and_libraries_print_nothing() {
 }
 
 #[test]
+fn no_file_imports_itself_through_others() {
+    none(&circles_of_files(&repository()));
+}
+
+#[test]
 fn imports_point_to_the_leaves() {
     none(&imports(&repository()));
     none(&circles(&repository()));
@@ -325,6 +345,24 @@ fn a_planted_circle_is_found() {
     assert_eq!(
         circles(&files),
         expected.map(|part| format!("crate::{part} imports itself through others"))
+    );
+}
+
+#[test]
+fn a_planted_circle_of_files_is_found() {
+    let file = |part: &str, text: &str| (format!("profiler-core/src/{part}"), text.to_owned());
+    let files = [
+        file("profile/mod.rs", "pub(crate) use location::Location;"),
+        file("profile/labels.rs", "use super::Location;"),
+        file("profile/location.rs", "use super::labels::LabelSet;"),
+        file("profile/view.rs", "use super::{Location, labels::LabelSet};"),
+    ];
+    let expected = ["labels", "location"];
+    assert_eq!(
+        circles_of_files(&files),
+        expected.map(|part| format!(
+            "profiler-core/src/profile/{part}.rs imports itself through others"
+        ))
     );
 }
 

@@ -175,6 +175,7 @@ fn config() -> Config {
 /// Changes what is recorded from now on; what was recorded stays as it is.
 pub fn set_rates(rates: Rates) {
     rates::set(rates);
+    alloc::follow_rate();
 }
 
 /// Returns what is recorded now.

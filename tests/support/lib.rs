@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod foreign;
 pub mod go;
 pub mod habits;
+pub mod imports;
 pub mod inner;
 pub mod modules;
 pub mod oracle;

@@ -23,6 +23,7 @@ pub(crate) mod record;
 pub(crate) mod registry;
 mod rest;
 pub(crate) mod row;
+mod side;
 mod slot;
 #[cfg_attr(
     not(feature = "tracing"),

@@ -12,16 +12,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::opened::Opened;
 use super::registry::{Block, Owner, Registry};
+use super::side::{MAPPED, STACK_COPY, Side};
 use super::slot::Slot;
 use super::table::Memory;
 use super::tree::{Node, Tree};
-use super::writer::{MAPPED, STACK_COPY, Side, Writer};
 use crate::budget::Part;
 use crate::labels::{Cache, Set};
 use crate::sys::{self, Process, Registers, StackBounds};
-
-/// Frames that may stand above the user's own and are cut off when a profile is read.
-pub(crate) const OWN_FRAMES: usize = 32;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Thread>> = const { Cell::new(None) };
@@ -66,9 +63,9 @@ pub(crate) struct Thread {
     next: AtomicPtr<Thread>,
     tree: UnsafeCell<Tree>,
     /// Written by the thread's ordinary code.
-    ordinary: Side,
+    pub(super) ordinary: Side,
     /// Written by the thread's signal handlers, which may strike while the other one is written.
-    signal: Side,
+    pub(super) signal: Side,
 }
 
 /// The bounds of a thread's stack.
@@ -386,11 +383,9 @@ impl Thread {
         x
     }
 
-    /// Takes the right to write the tally; nothing if this thread is writing it already, which
-    /// happens when what records is itself recorded. Only the owner may call this.
+    /// Sees to what is not known yet of a thread that begins to write. Only the owner may call this.
     #[inline]
-    pub(crate) fn write(&'static self) -> Option<Writer> {
-        let writer = Writer::take(self, &self.ordinary)?;
+    pub(super) fn prepare(&self) {
         if self.owner.process() != sys::process_number() {
             // In a child that was forked without a handler.
             self.settle();
@@ -400,12 +395,6 @@ impl Thread {
             // A handler reads it, and must not see one bound without the other.
             sys::while_no_timer_strikes(|| self.stack.set(stack));
         }
-        Some(writer)
-    }
-
-    /// The same for the tally of signal handlers, in one of them.
-    pub(crate) fn write_in_signal(&'static self) -> Option<Writer> {
-        Writer::take(self, &self.signal)
     }
 
     /// Returns the bounds of the stack, if they are known. Only the owner may call this.

@@ -1,67 +1,16 @@
-//! The two sides of a thread's block that are written, and the right to write one.
+//! The right to write one side of a thread's block.
 
 #![allow(unsafe_code, reason = "one writer at a time, which an exchange sees to")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicPtr;
-
 use super::record::{Header, Marker, Source};
 use super::row::{Row, RowKey};
-use super::table::Memory;
-use super::tally::{Taken, Tally};
-use super::thread::{OWN_FRAMES, Thread};
+use super::side::Side;
+use super::tally::Taken;
+use super::thread::Thread;
 use super::tree::Node;
 use crate::budget::{self, Part};
 use crate::callsite::CallSite;
-use crate::sys::{self, StackBounds};
-
-/// Slots of a tally's first segment: 256 bytes, enough for 24 stacks.
-const FIRST_SLOTS: usize = 32;
-/// Memory of tallies that are written in signal handlers: no allocator.
-pub(super) const MAPPED: Memory = Memory {
-    fetch: |layout| sys::map_memory(layout.size()),
-    give_back: |memory, layout| sys::unmap_memory(memory, layout.size()),
-    chunk: 64 << 10,
-};
-
-/// A tally and what its writer needs.
-pub(super) struct Side {
-    pub(super) tally: Tally,
-    /// Room for so many frames of a capture, and behind them for so many bytes of a stack.
-    pub(super) scratch: (NonNull<u64>, usize, usize),
-}
-
-/// Room for a piece of a stack that is copied, which one is that is not the thread's.
-pub(super) const STACK_COPY: usize = 4096;
-
-impl Side {
-    /// Makes a side for captures of so many frames, and of stacks by copies of so many bytes.
-    pub(super) fn new(memory: Memory, depth: usize, copy: usize) -> Option<Self> {
-        let frames = depth + OWN_FRAMES;
-        // SAFETY: the layout is not of size zero.
-        let scratch = unsafe { System.alloc_zeroed(Self::layout(frames, copy)) };
-        let scratch = NonNull::new(scratch)?.cast::<u64>();
-        Some(Self {
-            tally: Tally::new([const { AtomicPtr::new(ptr::null_mut()) }; 2], FIRST_SLOTS, memory),
-            scratch: (scratch, frames, copy),
-        })
-    }
-
-    fn layout(frames: usize, copy: usize) -> Layout {
-        let words = frames + copy.div_ceil(size_of::<u64>());
-        Layout::array::<u64>(words).expect("depths are bounded")
-    }
-}
-
-/// Only of one whose block was not made: blocks stay.
-impl Drop for Side {
-    fn drop(&mut self) {
-        let (scratch, frames, copy) = self.scratch;
-        // SAFETY: from the system's allocator, with this layout; nobody has the side.
-        unsafe { System.dealloc(scratch.as_ptr().cast(), Self::layout(frames, copy)) };
-    }
-}
+use crate::sys::StackBounds;
 
 /// The right to write a thread's tally, held by one frame of one thread.
 #[derive(Debug)]
@@ -71,11 +20,27 @@ pub(crate) struct Writer {
     table: Taken<'static>,
 }
 
+impl Thread {
+    /// Takes the right to write the tally; nothing if this thread is writing it already, which
+    /// happens when what records is itself recorded. Only the owner may call this.
+    #[inline]
+    pub(crate) fn write(&'static self) -> Option<Writer> {
+        let writer = Writer::take(self, &self.ordinary)?;
+        self.prepare();
+        Some(writer)
+    }
+
+    /// The same for the tally of signal handlers, in one of them.
+    pub(crate) fn write_in_signal(&'static self) -> Option<Writer> {
+        Writer::take(self, &self.signal)
+    }
+}
+
 impl Writer {
     /// Takes the right to write a side; nothing if it is taken. Only the owner of the thread's block
     /// may call this.
     #[inline]
-    pub(super) fn take(thread: &'static Thread, side: &'static Side) -> Option<Self> {
+    fn take(thread: &'static Thread, side: &'static Side) -> Option<Self> {
         // SAFETY: the owner alone writes its tallies.
         unsafe { side.tally.take() }.map(|table| Self { thread, side, table })
     }
@@ -154,11 +119,5 @@ impl TallyWriter<'_> {
             labels.hold();
         }
         Some(row)
-    }
-}
-
-impl std::fmt::Debug for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.tally.fmt(f)
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::buffer::thread::Thread;
-use crate::capture::alloc;
 use crate::config::Rates;
 
 static BLOCK_NS: AtomicU64 = AtomicU64::new(Rates::DEFAULT.block_ns);
@@ -11,14 +10,14 @@ static MUTEX_NS: AtomicU64 = AtomicU64::new(Rates::DEFAULT.mutex_ns);
 static HEAP_BYTES: AtomicU64 = AtomicU64::new(Rates::DEFAULT.heap_bytes);
 static MUTEX_FRACTION: AtomicU32 = AtomicU32::new(Rates::DEFAULT.mutex_fraction);
 
-/// Sets the rates; events decided from now on follow them.
+/// Sets the rates; events decided from now on follow them, allocations once
+/// [`follow_rate`](crate::capture::alloc::follow_rate) was called.
 pub(crate) fn set(rates: Rates) {
     // Relaxed: each rate stands for itself.
     BLOCK_NS.store(rates.block_ns, Ordering::Relaxed);
     MUTEX_NS.store(rates.mutex_ns, Ordering::Relaxed);
     MUTEX_FRACTION.store(rates.mutex_fraction, Ordering::Relaxed);
     HEAP_BYTES.store(rates.heap_bytes, Ordering::Relaxed);
-    alloc::follow_rate();
 }
 
 /// Returns the rates in force.

@@ -7,7 +7,6 @@
 //! `core` cannot allocate, it only calls what it is given. Where it stands between two allocating
 //! functions, for example an iterator between `str::to_owned` and `Vec::from_iter`, the inner one is the leaf.
 
-use super::function::Line;
 use super::name::{is_closure, plain_type, split_qualified};
 use super::trim::{Cut, Root};
 
@@ -54,13 +53,9 @@ pub(crate) enum Role {
     Caller,
 }
 
-/// Finds where the shown part begins, given the lines of each location, leaf first. Nothing is cut if
+/// Finds where the shown part begins, given what the lines of each location do, leaf first. Nothing is cut if
 /// nothing would remain.
-pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]> + Clone) -> Cut {
-    cut_by(stack.map(|lines| lines.iter().map(|line| line.function.role)))
-}
-
-fn cut_by<Lines>(stack: impl Iterator<Item = Lines> + Clone) -> Cut
+pub(crate) fn cut<Lines>(stack: impl Iterator<Item = Lines> + Clone) -> Cut
 where
     Lines: ExactSizeIterator<Item = Role> + Clone,
 {

@@ -1,32 +1,19 @@
 //! From merged rows to a profile.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::handle::index;
 use super::labels::{text_labels, with_number};
-use super::location::{Sums as Samples, Tables, finish, index};
-use super::mapping::Mappings;
+use super::location::{Sums as Samples, Tables, finish};
+use super::mappings::Mappings;
+use super::reading::Reading;
 use super::stacks::Stacks;
 use super::symbolize::{Found, Resolver};
 use super::{LabelSet, Mapping, Profile};
-use crate::kind::Kind;
 use crate::merge::{Key, Rows, Sums, VALUES, WAIT_BUCKETS};
-use crate::view::View;
-
-/// What is read, and how it shall look.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
-    pub(crate) kind: Kind,
-    pub(crate) view: View,
-    /// How many frames of a stack are kept; the root side is cut.
-    pub(crate) depth: usize,
-    /// How many of what the kind's period counts make one.
-    pub(crate) period: i64,
-    /// When the rows were read.
-    pub(crate) time: SystemTime,
-}
 
 /// Returns what is mapped now. Dear where there are many threads: each stack is a line to be read.
 pub(crate) fn mappings(resolver: &Mutex<Resolver>) -> Mappings {
@@ -133,9 +120,10 @@ mod tests {
     use crate::encode::testing::{
         NATIVE, START, allocated, key, labelled, native, profile, reading, sums, text,
     };
+    use crate::kind::Kind;
     use crate::merge::Stack;
     use crate::profile::PSEUDO;
-    use crate::view::{LabelView, StackView};
+    use crate::view::{LabelView, StackView, View};
 
     const NAMES: &[(u64, &str)] = &[
         (START + 1, "profiler_core::capture::record"),

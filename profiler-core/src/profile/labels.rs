@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::location::index;
+use super::handle::index;
 use crate::callsite::CallSite;
 use crate::merge::{Key, Sums, VALUES};
 use crate::view::LabelView;

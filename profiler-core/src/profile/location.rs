@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::Profile;
 use super::function::{Line, Resolved};
+use super::handle::index;
 use super::labels::LabelSet;
 use super::mapping::Mapping;
 use crate::kind::Kind;
@@ -140,13 +141,4 @@ impl Order {
     fn pick<T: Clone>(&self, table: &[T]) -> Vec<T> {
         self.old.iter().map(|&id| table[id as usize].clone()).collect()
     }
-}
-
-/// Turns a position in a table into a handle.
-///
-/// # Panics
-///
-/// A table with more than four thousand million entries, which memory does not hold.
-pub(crate) fn index(position: usize) -> u32 {
-    u32::try_from(position).expect("a table of a profile fits into 32 bits")
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::{Mapping, PSEUDO};
+use super::mapping::{Mapping, PSEUDO};
 use crate::loaded::{Closed, Library, overlap};
 use crate::stack;
 

@@ -1,21 +1,15 @@
 //! Frames that are no machine code: span paths, and what belongs to no stack.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::function::{Function, Line, Resolved};
-use super::location::{Location, index};
+use super::handle::index;
+use super::location::Location;
+use super::mapping::{PSEUDO, SPAN};
 use crate::callsite::CallSite;
-
-/// Where the addresses of these frames are: above all that a process can have, and below 2^53, so that readers
-/// that count in floating point tell them apart.
-pub(crate) const PSEUDO: Range<u64> = 1 << 52..(1 << 52) + SPAN;
-
-/// As many as a process has addresses.
-const SPAN: u64 = 1 << 48;
 
 /// Locations that are no instructions: call sites, and names in brackets.
 ///

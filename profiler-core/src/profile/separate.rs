@@ -10,7 +10,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::module::Opened;
+use super::opened::Opened;
 use crate::sys::FileStamp;
 
 /// Where distributions put them.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::location::{Sums as Samples, Tables, finish, index};
+use super::handle::index;
+use super::location::{Sums as Samples, Tables, finish};
 use super::{LabelSet, Profile};
 
 impl Profile {

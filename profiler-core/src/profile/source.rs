@@ -8,7 +8,8 @@ use super::cache::Cache;
 use super::debug_info::{self, Frame};
 use super::elf::{Elf, SymbolTable};
 use super::function::{Function, Line, Resolved, is_mangled};
-use super::module::{Module, Opened};
+use super::module::Module;
+use super::opened::Opened;
 use crate::view::Symbols;
 
 /// Finds the names at addresses of a file's own numbering, which ascend; none if the file is not what is mapped.

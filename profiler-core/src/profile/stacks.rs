@@ -2,9 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::build::Reading;
-use super::location::{Location, index};
+use super::handle::index;
+use super::location::Location;
 use super::pseudo::Pseudo;
+use super::reading::Reading;
 use super::symbolize::Found;
 use super::trim::{Cut, Root, without_root};
 use super::{Mapping, allocation, idle, trim};
@@ -69,7 +70,11 @@ impl Stacks {
                 hidden: 0,
             })
             .collect();
-        let roots = locations.iter().map(Root::of).collect();
+        let root = |location: &Location| {
+            let outermost = location.lines().last();
+            outermost.map_or(Root::Unnamed, |line| Root::of_name(&line.function.name))
+        };
+        let roots = locations.iter().map(root).collect();
         let markers = rows.iter().filter_map(|(key, _)| match key.stack {
             Stack::Marker(name) => Some(name),
             Stack::Native(_) => None,
@@ -83,11 +88,13 @@ impl Stacks {
     }
 
     fn cut(&self, row: usize) -> Cut {
-        let lines = |&id: &u32| &*self.locations[id as usize].resolved.lines;
+        let lines = |&id: &u32| self.locations[id as usize].resolved.lines.iter();
         let stack = self.native_stack(row).iter().map(lines);
         match capture_of(self.reading.kind) {
-            Capture::Call => trim::cut(stack),
-            Capture::Allocation => allocation::cut(stack),
+            Capture::Call => trim::cut(stack.map(|lines| lines.map(|line| line.function.owner))),
+            Capture::Allocation => {
+                allocation::cut(stack.map(|lines| lines.map(|line| line.function.role)))
+            }
             Capture::None => Cut::default(),
         }
     }

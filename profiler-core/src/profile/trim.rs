@@ -4,8 +4,6 @@
 //! should be the user's function: a profile that names `MutexGuard::drop` everywhere says nothing.
 //! Only names can tell, since inlining mixes both in one address.
 
-use super::Location;
-use super::function::Line;
 use super::name::{plain_type, split_qualified};
 
 /// Crates that a capture starts in. By `scopeguard` lock_api takes locks again.
@@ -59,13 +57,9 @@ pub(crate) struct Cut {
     pub(crate) lines: usize,
 }
 
-/// Finds where the user's part of a stack begins, given the lines of each location, leaf first.
+/// Finds where the user's part of a stack begins, given whose the lines of each location are, leaf first.
 /// Nothing is cut if nothing would remain.
-pub(crate) fn cut<'a>(stack: impl Iterator<Item = &'a [Line]>) -> Cut {
-    cut_by(stack.map(|lines| lines.iter().map(|line| line.function.owner)))
-}
-
-fn cut_by<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
+pub(crate) fn cut<Lines>(stack: impl Iterator<Item = Lines>) -> Cut
 where
     Lines: ExactSizeIterator<Item = Owner>,
 {
@@ -119,10 +113,6 @@ pub(crate) enum Root {
 }
 
 impl Root {
-    pub(crate) fn of(location: &Location) -> Self {
-        location.lines().last().map_or(Self::Unnamed, |line| Self::of_name(&line.function.name))
-    }
-
     /// Tells by the name of the function that the machine called.
     pub(crate) fn of_name(name: &str) -> Self {
         let of_std = name.starts_with("std::sys::") || name.starts_with("<std::sys::");
@@ -198,7 +188,7 @@ mod tests {
     #[track_caller]
     fn check(stack: &[&str], left: &[&str]) {
         check_cut(stack, left, |lines| {
-            cut_by(lines.iter().map(|lines| lines.iter().map(|name| Owner::of(name))))
+            cut(lines.iter().map(|lines| lines.iter().map(|name| Owner::of(name))))
         });
     }
 

@@ -4,7 +4,7 @@ use crate::encode::testing::check_cut;
 #[track_caller]
 fn check(stack: &[&str], left: &[&str]) {
     check_cut(stack, left, |lines| {
-        cut_by(lines.iter().map(|lines| lines.iter().map(|name| Role::of(name))))
+        cut(lines.iter().map(|lines| lines.iter().map(|name| Role::of(name))))
     });
 }
 
