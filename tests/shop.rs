@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use profiler_tests::check;
+use profiler_tests::examples::example;
 use profiler_tests::pprof::Profile;
 use profiler_tests::server::Request;
 use profiler_tests::tool::{Tool, Top};
@@ -32,27 +33,9 @@ const SHOW_OWN: &str = "-show=^<?shop::";
 /// profiles.
 const IGNORE_OTHERS: &str = r"-ignore=^profiler_core::profiler::|^\[no span\]$";
 
-/// Builds the shop as the tests are built, and returns the path of the program.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().expect("the path of the test");
-        let folder = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            name => name.expect("the name of the profile"),
-        };
-        let built = Command::new(env!("CARGO"))
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository"))
-            .args(["build", "--locked", "--quiet", "--package=profiler-examples", "--bin=shop"])
-            .arg(format!("--profile={profile}"))
-            .arg("--target-dir")
-            .arg(folder.parent().expect("the target directory"))
-            .status()
-            .expect("cargo can be started");
-        assert!(built.success(), "the shop could not be built");
-        folder.join("shop")
-    })
+    PROGRAM.get_or_init(|| example("shop"))
 }
 
 /// A shop that runs, with a directory for what it leaves behind; ended at the latest when dropped.

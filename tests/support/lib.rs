@@ -13,6 +13,7 @@ pub mod context;
 pub mod cpu;
 pub mod epoll;
 pub mod estimate;
+pub mod examples;
 pub mod foreign;
 pub mod go;
 pub mod habits;

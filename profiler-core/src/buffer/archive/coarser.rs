@@ -33,11 +33,14 @@ impl Before {
 }
 
 impl Archive {
-    /// Makes rows coarser until there is room.
+    /// Makes rows coarser until there is room. Those that are held stay as they are, as all do for a moment that a
+    /// reading has, and others are not made coarser in their place.
     pub(super) fn make_coarser(&mut self) {
+        let archived = self.rows.keys().map(|ByKey(row)| row).filter(|row| row.is_held());
+        let held: usize = archived.chain(&self.held).map(Row::size).sum();
         for coarser in [without_values, without_stack] {
-            if self.bytes > budget::for_archive() {
-                self.move_rows(coarser);
+            if self.bytes > budget::for_archive() + held {
+                self.move_rows(coarser, held);
             }
         }
     }
@@ -73,9 +76,9 @@ impl Archive {
         }
     }
 
-    /// Moves rows to coarser ones until there is room: those that did not change in this emptying
+    /// Moves rows to coarser ones until there is room besides `held` bytes: those that did not change in this emptying
     /// first, of these those with the least in them.
-    fn move_rows(&mut self, coarser: Coarser) {
+    fn move_rows(&mut self, coarser: Coarser, held: usize) {
         let size = |row: &Row| {
             let [count, sum, ..] = row.values();
             (sum.unsigned_abs(), count.unsigned_abs())
@@ -92,7 +95,7 @@ impl Archive {
         for (is_new, header, row) in rows {
             // Of the old ones so many that not every row that comes moves another one.
             let enough = if is_new { limit } else { limit / 4 * 3 };
-            if self.bytes > enough {
+            if self.bytes > enough + held {
                 self.move_on(row, coarser(&header));
             }
         }

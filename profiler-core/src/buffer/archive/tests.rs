@@ -107,3 +107,26 @@ fn moves_of_other_custom_profiles_are_none() {
         assert_eq!(values, expected, "{name:?}");
     }
 }
+
+/// As while a reading has them: they take more than there is room for, and nothing can be done about it.
+#[test]
+fn rows_are_not_made_coarser_in_the_place_of_those_that_are_held() {
+    let mut archive = Archive::default();
+    let long = |start: u64| (start..start + 1000).collect::<Vec<_>>();
+    let mut held = Vec::new();
+    while archive.bytes < budget::for_archive() + (1 << 20) {
+        let header = Header::new(Source::Block);
+        let row = lone_row(header.words(), &long(1_000_000 * (held.len() as u64 + 1)));
+        row.add([1, 10, 0, 0]);
+        keep(&mut archive, row);
+        held.push(row.hold());
+    }
+    keep(&mut archive, row(0, ELSEWHERE));
+    archive.make_coarser();
+    assert_eq!(archive.rows.len(), held.len() + 1);
+    // Positive control.
+    drop(held);
+    archive.make_coarser();
+    assert!(archive.bytes < budget::for_archive());
+    assert!(archive.rows.keys().any(|ByKey(row)| row.header().marker == Marker::Overflow));
+}
