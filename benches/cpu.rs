@@ -9,7 +9,7 @@ use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use profiler_benches::process::{forget_peak, mib, thread_cpu};
-use profiler_benches::signals::{Expiry, Handler, empty, install};
+use profiler_benches::signals::{Handler, empty, install, profilers, send};
 use profiler_benches::{Case, compare, compare_by_rounds, down};
 use profiler_core::{Capture, Config, Kind, release_memory};
 
@@ -19,10 +19,10 @@ fn main() {
     profiler_core::start(Config::default()).expect("the first start");
     // First, while nothing was captured yet.
     memory();
-    let expiry = Expiry::learn();
-    let cost = warm(expiry);
-    share(expiry, cost);
-    struck(expiry);
+    let handler = profilers();
+    let cost = warm(handler);
+    share(handler, cost);
+    struck(handler);
     slow_down();
 }
 
@@ -80,28 +80,34 @@ fn work(nanoseconds: f64) {
     }
 }
 
-/// One signal after another, with all it needs in the caches. Returns what one costs, in nanoseconds.
-fn warm(expiry: Expiry) -> f64 {
+/// One signal after another, with all it needs in the caches. Each records a period of CPU time, which the thread uses before.
+/// Returns what one costs, in nanoseconds.
+fn warm(handler: Handler) -> f64 {
     let case = |name: &str, handler: Handler, levels: u32| {
         Case::timed(name, move |times| {
             let mut nanoseconds = 0.0;
             install(handler);
             down(levels, 0, &mut || {
-                let start = thread_cpu();
-                (0..times).for_each(|_| expiry.send());
-                nanoseconds = thread_cpu() - start;
+                for _ in 0..times {
+                    work(1e9 / f64::from(Capture::MAX_RATE));
+                    let start = thread_cpu();
+                    send();
+                    nanoseconds += thread_cpu() - start;
+                }
             });
             nanoseconds
         })
     };
+    // One for all: the first record of each makes a table.
+    let capture = Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux");
     let all = |whose: &str| {
         compare_by_rounds(
             &format!("One signal, that a thread queues for itself: {whose}"),
             &mut [
                 case("an empty handler", empty, 30),
-                case("ours, 10 frames", expiry.handler, 7),
-                case("ours, 33 frames", expiry.handler, 30).budget("+500 ns"),
-                case("ours, 103 frames", expiry.handler, 100),
+                case("ours, 10 frames", handler, 7),
+                case("ours, 33 frames", handler, 30).budget("+500 ns"),
+                case("ours, 103 frames", handler, 100),
             ],
         )
     };
@@ -110,14 +116,15 @@ fn warm(expiry: Expiry) -> f64 {
         // Its stack is found in the handler.
         scope.spawn(|| all("one that has called nothing of the profiler"));
     });
-    install(expiry.handler);
+    drop(capture);
+    install(handler);
     medians[2]
 }
 
 static STRUCK: AtomicUsize = AtomicUsize::new(0);
 
 /// How many signals a busy thread gets, and what that is of a core.
-fn share(expiry: Expiry, cost: f64) {
+fn share(handler: Handler, cost: f64) {
     static HANDLER: OnceLock<Handler> = OnceLock::new();
     extern "C" fn count(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
         STRUCK.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +132,7 @@ fn share(expiry: Expiry, cost: f64) {
             handler(signal, info, context);
         }
     }
-    HANDLER.get_or_init(|| expiry.handler);
+    HANDLER.get_or_init(|| handler);
     println!("\n## Signals of a busy thread\n");
     println!("| rate | signals a second of its CPU time | × the cost of one, of a core | budget |");
     println!("|---|---:|---:|---|");
@@ -134,7 +141,7 @@ fn share(expiry: Expiry, cost: f64) {
         install(count);
         STRUCK.store(0, Ordering::Relaxed);
         down(30, 0, &mut || work(3e9));
-        install(expiry.handler);
+        install(handler);
         drop(capture);
         let signals = STRUCK.load(Ordering::Relaxed) as f64 / 3.0;
         println!("| {rate} Hz | {signals:.0} | {:.4} % | {budget} |", signals * cost / 1e7);
@@ -145,7 +152,7 @@ fn share(expiry: Expiry, cost: f64) {
 static TIMES: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
 
 /// The handler's own time when a real timer strikes: with what the program does in the caches.
-fn struck(expiry: Expiry) {
+fn struck(handler: Handler) {
     static HANDLERS: [OnceLock<Handler>; 2] = [const { OnceLock::new() }; 2];
     static WHICH: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn timed(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -160,7 +167,7 @@ fn struck(expiry: Expiry) {
     }
     let [nothing, ours] = &HANDLERS;
     nothing.get_or_init(|| empty);
-    ours.get_or_init(|| expiry.handler);
+    ours.get_or_init(|| handler);
     println!(
         "\n## In the handler, struck by timers at 1000 Hz, 33 frames: median ns (last tenth)\n"
     );
@@ -189,7 +196,7 @@ fn struck(expiry: Expiry) {
                     body();
                 }
             });
-            install(expiry.handler);
+            install(handler);
             drop(capture);
             let mut times: Vec<_> =
                 TIMES.iter().map(|time| f64::from(time.load(Ordering::Relaxed))).collect();

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use profiler_benches::process::{Took, forget_peak, mib};
-use profiler_benches::signals::{Expiry, Handler, install};
+use profiler_benches::process::{Took, forget_peak, mib, thread_cpu};
+use profiler_benches::signals::{Handler, install, profilers, send};
 use profiler_core::{Capture, Config, Kind, Profile, Symbols, View, default_view, release_memory};
 
 const ADDRESSES: u64 = 2_000;
@@ -49,24 +49,27 @@ fn code() -> Range<u64> {
 
 /// Captures CPU time at addresses evenly spread over the program, each a little behind those of the
 /// turn before; returns what it took to make the profile.
-fn profile(expiry: Expiry, turn: u64, view: View) -> (Took, Profile) {
+fn profile(handler: Handler, turn: u64, view: View) -> (Took, Profile) {
     let code = code();
-    let capture = Capture::start(Kind::Profile).expect("Linux");
+    let capture = Capture::start_with(Kind::Profile, Capture::MAX_RATE).expect("Linux");
     install(strike);
     for number in 0..ADDRESSES {
         let place = code.start + (code.end - code.start) / ADDRESSES * number + turn * 64;
         ELSEWHERE.store(place.cast_signed(), Ordering::Relaxed);
-        expiry.send();
+        // So much that a sample is due.
+        let until = thread_cpu() + 1e9 / f64::from(Capture::MAX_RATE);
+        while thread_cpu() < until {}
+        send();
     }
-    install(expiry.handler);
+    install(handler);
     forget_peak();
     Took::of(|| capture.finish_with(view))
 }
 
 fn main() {
     profiler_core::start(Config::default()).expect("the first start");
-    let expiry = Expiry::learn();
-    HANDLER.get_or_init(|| expiry.handler);
+    let handler = profilers();
+    HANDLER.get_or_init(|| handler);
     let size = fs::metadata(std::env::current_exe().expect("Linux")).expect("a file").len();
     println!("\n## {ADDRESSES} addresses, program of {:.1} MB\n", size as f64 / 1e6);
     println!(
@@ -84,7 +87,7 @@ fn main() {
         ("debug information, others again", 2, Symbols::Dwarf, budget),
     ] {
         let before = mib("VmRSS");
-        let (took, profile) = profile(expiry, turn, default_view().symbols(symbols));
+        let (took, profile) = profile(handler, turn, default_view().symbols(symbols));
         let peak = mib("VmHWM") - before;
         let leaves = profile.samples().filter_map(|sample| sample.frames().next());
         let named = leaves.filter(|frame| frame.function.is_some()).count();

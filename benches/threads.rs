@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use profiler_benches::down;
 use profiler_benches::process::{Took, mib, print_head};
-use profiler_benches::signals::{Expiry, Handler, install};
+use profiler_benches::signals::{Handler, install, profilers};
 use profiler_core::{Capture, Config, Kind, snapshot, write_threads};
 
 /// Threads that wake up a hundred times a second while all others sleep.
@@ -37,8 +37,7 @@ extern "C" fn count(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
 
 fn main() {
     profiler_core::start(Config::default()).expect("the first start");
-    let expiry = Expiry::learn();
-    HANDLER.get_or_init(|| expiry.handler);
+    HANDLER.get_or_init(profilers);
     // For good: who it is for next is what the profiler does.
     install(count);
     (0..AWAKE).for_each(|_| {

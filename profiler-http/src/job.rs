@@ -15,7 +15,7 @@ use http::StatusCode;
 use crate::bound::Bound;
 use crate::respond::{COLLECTIONS, Gone, Pause, Request, respond};
 use crate::response::{Response, error};
-use crate::workers;
+use crate::workers::WORKERS;
 
 /// Threads that answer at one time: the collections there may be, and as many small requests.
 static THREADS: Bound = Bound::new(16);
@@ -57,7 +57,7 @@ impl Job {
                 exchange.complete(response);
             }
         };
-        workers::run(run).map_err(|_| busy())?;
+        WORKERS.run(run).map_err(|_| busy())?;
         Ok(Self(exchange))
     }
 }

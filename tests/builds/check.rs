@@ -285,6 +285,11 @@ fn locks(build: &Build, mutex: &View<'_>, block: &View<'_>, found: &mut Found) {
             });
         }
     }
+    if build.names != Names::None && build.stacks != Stacks::Cut {
+        found.unless(block.profile.cumulative("subject::lend")[1] > 0, || {
+            "a profiled function was inlined".to_owned()
+        });
+    }
 }
 
 fn memory(build: &Build, heap: &View<'_>, found: &mut Found) {

@@ -288,8 +288,10 @@ impl Timers {
             return;
         }
         let begin = sampling::own_cpu();
+        let late = self.period + sampling::tick() * 3 / 2;
         for (&thread, sampled) in &mut self.threads {
-            self.refused_signals |= sampled.ask(thread, self.period) == Some(Sent::Refused);
+            let sent = sampled.ask(thread, self.period, late);
+            self.refused_signals |= sent == Some(Sent::Refused);
         }
         let cost = Duration::from_nanos(sampling::own_cpu().saturating_sub(begin));
         self.next_asking = Some(Instant::now() + cost * SHARE);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::connection::Patience;
 use crate::access::Guard;
-use crate::workers::{self, STACK_SIZE, THREAD_NAME};
+use crate::workers::{STACK_SIZE, THREAD_NAME, WORKERS};
 
 mod connection;
 mod date;
@@ -126,7 +126,7 @@ fn welcome(stream: OwnSocket<TcpStream>, context: &Arc<Context>) -> io::Result<(
     let stream = Arc::new(stream);
     let Some(mut entry) = Entry::new(&stream, context) else { return Ok(()) };
     stream.set_nodelay(true)?;
-    workers::run(move || {
+    WORKERS.run(move || {
         let answered = if entry.answering {
             connection::answer(&stream, &entry.context)
         } else {

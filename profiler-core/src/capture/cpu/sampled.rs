@@ -121,8 +121,9 @@ impl Sampled {
         (self.seen - self.began).min(END)
     }
 
-    /// Has the thread record its time, if it is interrupted by nobody else; returns what has become of the signal.
-    pub(super) fn ask(&mut self, thread: u32, period: u64) -> Option<Sent> {
+    /// Has the thread record its time, if its timer is `late` nanoseconds behind or there is none; returns what has become of
+    /// the signal.
+    pub(super) fn ask(&mut self, thread: u32, period: u64, late: u64) -> Option<Sent> {
         let before = self.late.take();
         // Before the clock: the thread may record time meanwhile.
         let until = self.account.until();
@@ -137,7 +138,7 @@ impl Sampled {
         if self.timer.is_none() {
             return if due < period { None } else { send() };
         }
-        if due < period + sampling::tick() * 3 / 2 {
+        if due < late {
             return None;
         }
         let late = Late { waits: sys::waits_of_running(thread)?, until };
